@@ -1,0 +1,161 @@
+//! Every C symbol of the library, in one screen; the only file with `export`.
+//!
+//! Each function is a guard and a call: `rings.of` finds the ring behind the handle and refuses
+//! stale handles (EBADF), other threads (EEXIST, as the kernel says of a SINGLE_ISSUER ring) and
+//! forked children (EPERM). Results are ≥ 0, or a negative errno. Step 3 of the straight line.
+
+const abi = @import("abi.zig");
+const rings = @import("rings.zig");
+const abi_hash = @import("abi_hash.zig").layout_hash;
+
+pub const panic = rings.panic;
+
+/// Hash of every layout, enum and signature that crosses; compared with ts/abi.ts at load.
+pub export fn bu_abi_hash() u32 {
+    return abi_hash;
+}
+
+pub export fn bu_ring_open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
+    return rings.open(options, info);
+}
+
+/// Cancels what is pending, waits at most `timeout_ms`; the memory goes with the slab's last view.
+pub export fn bu_ring_close(ring: u32, timeout_ms: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return rings.close(engine, timeout_ms);
+}
+
+/// Submit, wait up to `wait_ms` (0: do not wait), reap: the number of records written.
+pub export fn bu_ring_turn(ring: u32, wait_ms: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.turn(wait_ms);
+}
+
+/// Submit what is queued and nothing else; no record is written.
+pub export fn bu_ring_flush(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.flush_only();
+}
+
+/// Let the wake fd signal; 1 if there is work already and the caller must not sleep.
+pub export fn bu_ring_arm(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.arm();
+}
+
+pub export fn bu_ring_disarm(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.disarm();
+}
+
+pub export fn bu_ring_stats(ring: u32, stats: *abi.Stats) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.read_stats(stats);
+}
+
+/// The listener's index; its generation is in `Control.generation`.
+pub export fn bu_listener_open(ring: u32, address: *const abi.Address, backlog: u32, flags: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.listener_open(address, backlog, flags);
+}
+
+pub export fn bu_listener_address(ring: u32, index: u32, generation: u32, out: *abi.Address) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.listener_address(index, generation, out);
+}
+
+pub export fn bu_listener_stop(ring: u32, index: u32, generation: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.listener_stop(index, generation);
+}
+
+/// The connection's index; its generation is in `Control.generation`.
+pub export fn bu_connect(ring: u32, address: *const abi.Address, flags: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.connect(address, flags);
+}
+
+/// The number of bytes taken; fewer than `len` means a `drain` record will follow.
+pub export fn bu_connection_write(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    bytes: ?[*]const u8,
+    len: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.connection_write(index, generation, bytes, len);
+}
+
+pub export fn bu_connection_shut(ring: u32, index: u32, generation: u32, how: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.connection_shut(index, generation, how);
+}
+
+/// `paused` 1 stops receiving, so that TCP pushes back; 0 goes on.
+pub export fn bu_connection_pause(ring: u32, index: u32, generation: u32, paused: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.connection_pause(index, generation, paused);
+}
+
+pub export fn bu_connection_option(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    option: u32,
+    value: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.connection_option(index, generation, option, value);
+}
+
+pub export fn bu_connection_address(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    end: u32,
+    out: *abi.Address,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.connection_address(index, generation, end, out);
+}
+
+/// A NOP through the ring; the operation's slot index.
+pub export fn bu_nop(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.nop();
+}
+
+/// A kernel time-out; the operation's slot index. It completes with -ETIME.
+pub export fn bu_timeout(ring: u32, milliseconds: f64) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.timeout(milliseconds);
+}
+
+/// Asks the kernel to cancel; the outcome comes from the operation's own completion.
+pub export fn bu_cancel(ring: u32, index: u32, generation: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.cancel(index, generation);
+}
+
+/// Marks the receive buffer of a `data` record as lent until `bu_buffer_released` gets its bytes.
+pub export fn bu_buffer_lend(ring: u32, buffer: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.buffer_lend(buffer);
+}
+
+/// Deallocator of a lent receive buffer's ArrayBuffer; called by the garbage collector or by
+/// `transfer(0)`, on any thread.
+pub export fn bu_buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
+    rings.buffer_released(bytes, context);
+}
+
+/// Deallocator of the slab's ArrayBuffer; on any thread. The last one frees the ring's memory.
+pub export fn bu_slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
+    rings.slab_released(bytes, context);
+}
+
+/// Writes the bytes of a record through a pointer and reads them back: for the layout test.
+pub export fn bu_test_echo(kind: u32, source: [*]const u8, target: [*]u8) i32 {
+    return @import("abi_hash.zig").echo(kind, source, target);
+}
