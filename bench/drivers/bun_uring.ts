@@ -1,0 +1,12 @@
+// Echo on this library, each chunk a private copy: the default.
+//
+// Usage: `bun bun_uring.ts PORT`. Prints `listening PORT`.
+import { listen, type Socket } from "bun-uring";
+import { echoHandlers, portArgument } from "./echo_handlers.ts";
+
+const server = listen({
+  hostname: "127.0.0.1",
+  port: portArgument(),
+  socket: echoHandlers<Socket>(),
+});
+console.log(`listening ${server.port}`);

@@ -1,0 +1,181 @@
+// The echo trial: what one message costs a server, in CPU time.
+//
+// One cell is (driver, connections, size, depth). Each cell runs in a fresh server process; within a round
+// the drivers take turns, and the order rotates from round to round. Called by run.ts.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { cores, runLoad, startServer } from "../children.ts";
+import type { Options } from "../options.ts";
+import { program, root, stripped } from "../programs.ts";
+import { median, medianRatio, minimum, rotated } from "../statistics.ts";
+import { table } from "../table.ts";
+
+/** What the load generator prints. */
+interface LoadReport {
+  messages: number;
+  seconds: number;
+  bytes: number;
+  p50_us: number;
+  p99_us: number;
+  max_us: number;
+  errors: number;
+  server_cpu_us: number | null;
+}
+
+interface Driver {
+  /** The command without its port, or the reason why it cannot run here. */
+  command(): Promise<string[] | string>;
+}
+
+interface Cell {
+  connections: number;
+  size: number;
+  depth: number;
+}
+
+/** One round of one driver. */
+interface Sample {
+  cpuPerMessage: number;
+  messagesPerSecond: number;
+  p50: number;
+  p99: number;
+}
+
+const limit = "raw_uring";
+const incumbent = "bun_listen";
+
+const drivers: Record<string, Driver> = {
+  [limit]: { command: async () => [program(limit)] },
+  [incumbent]: { command: async () => bun("bun_listen.ts") },
+  node_net_bun: { command: async () => bun("node_net.ts") },
+  node_net_node: { command: nodeCommand },
+  bun_uring: { command: async () => ours("bun_uring.ts") },
+  bun_uring_borrowed: { command: async () => ours("bun_uring_borrowed.ts") },
+};
+
+export const summary = "CPU time, throughput and latency of a TCP echo server on loopback";
+export const driverNames = Object.keys(drivers);
+
+export async function run(options: Options): Promise<void> {
+  const commands = await runnable(options.drivers ?? driverNames, options.drivers !== null);
+  const { server, load } = cores();
+  if (server === load) console.log("Only one core: server and load disturb each other.\n");
+  for (const connections of options.connections) {
+    for (const size of options.size) {
+      for (const depth of options.depth) {
+        await runCell({ connections, size, depth }, commands, options);
+      }
+    }
+  }
+}
+
+/** The commands of the drivers that can run here; a driver asked for by name must be able to. */
+async function runnable(names: string[], asked: boolean): Promise<Map<string, string[]>> {
+  const commands = new Map<string, string[]>();
+  for (const name of names) {
+    const command = await (drivers[name] as Driver).command();
+    if (typeof command !== "string") commands.set(name, command);
+    else if (asked) throw new Error(`${name}: ${command}`);
+    else console.log(`${name} is left out: ${command}`);
+  }
+  return commands;
+}
+
+async function runCell(
+  cell: Cell,
+  commands: Map<string, string[]>,
+  options: Options,
+): Promise<void> {
+  const samples = new Map([...commands.keys()].map((name) => [name, [] as Sample[]]));
+  for (let round = 0; round < options.rounds; round++) {
+    for (const [name, command] of rotated([...commands], round)) {
+      progress(`round ${round + 1} of ${options.rounds}: ${name}, ${describe(cell)}`);
+      samples.get(name)?.push(await measure(name, command, cell, options));
+    }
+  }
+  progress("");
+  console.log(`\n${describe(cell)}; ${options.rounds} rounds of ${options.seconds} s\n`);
+  console.log(render(samples));
+}
+
+async function measure(
+  name: string,
+  command: string[],
+  cell: Cell,
+  options: Options,
+): Promise<Sample> {
+  const server = await startServer(command);
+  try {
+    const numbers = [server.port, cell.connections, cell.size, cell.depth, options.seconds];
+    numbers.push(options.warmup, options.rate, server.pid);
+    const text = await runLoad([program("load"), "127.0.0.1", ...numbers.map(String)]);
+    if (text === "") throw new Error(`${name}: the load generator gave no result`);
+    return sample(name, JSON.parse(text) as LoadReport);
+  } finally {
+    await server.stop();
+  }
+}
+
+/** A run with a lost, changed or surplus byte is not a measurement. */
+function sample(name: string, report: LoadReport): Sample {
+  if (report.errors > 0) throw new Error(`${name}: ${report.errors} errors in the echo`);
+  if (report.messages === 0) throw new Error(`${name}: no message came back in the window`);
+  if (report.server_cpu_us === null) throw new Error(`${name}: the server's CPU time is unknown`);
+  return {
+    cpuPerMessage: report.server_cpu_us / report.messages,
+    messagesPerSecond: report.messages / report.seconds,
+    p50: report.p50_us,
+    p99: report.p99_us,
+  };
+}
+
+function render(samples: Map<string, Sample[]>): string {
+  const cpu = (name: string): number[] | undefined =>
+    samples.get(name)?.map((one) => one.cpuPerMessage);
+  const ratio = (name: string, reference: string): string => {
+    const values = cpu(name);
+    const references = cpu(reference);
+    if (values === undefined || references === undefined) return "-";
+    return medianRatio(values, references).toFixed(2);
+  };
+  const rows = [...samples].map(([name, rounds]) => {
+    const costs = rounds.map((one) => one.cpuPerMessage);
+    return [
+      name,
+      minimum(costs).toFixed(2),
+      median(costs).toFixed(2),
+      Math.round(median(rounds.map((one) => one.messagesPerSecond))).toString(),
+      median(rounds.map((one) => one.p50)).toFixed(0),
+      median(rounds.map((one) => one.p99)).toFixed(0),
+      ratio(name, limit),
+      ratio(name, incumbent),
+    ];
+  });
+  const header = ["driver", "CPU µs/msg min", "median", "messages/s", "p50 µs", "p99 µs"];
+  return table([...header, "CPU / raw", "CPU / Bun.listen"], rows);
+}
+
+function describe(cell: Cell): string {
+  const depth = cell.depth === 1 ? "" : `, ${cell.depth} in flight on each`;
+  return `${cell.connections} connections x ${cell.size} bytes${depth}`;
+}
+
+/** One line that overwrites itself; nothing when nobody watches. */
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}
+
+function bun(file: string): string[] {
+  return [process.execPath, join(root, "bench/drivers", file)];
+}
+
+function ours(file: string): string[] | string {
+  if (!existsSync(join(root, "ts/index.ts"))) return "ts/index.ts does not exist";
+  return bun(file);
+}
+
+async function nodeCommand(): Promise<string[] | string> {
+  const node = Bun.which("node");
+  if (node === null) return "node is not on PATH";
+  return [node, await stripped("bench/drivers/node_net.ts")];
+}
