@@ -1,0 +1,133 @@
+//! Builds the library, `ts/abi.ts` and the unit tests. Without arguments: library and `ts/abi.ts`.
+//!
+//! The library is one file without libc, so that it loads under glibc and musl alike; it is
+//! ReleaseSafe because an engine that feeds the kernel addresses pays for its checks gladly.
+
+const std = @import("std");
+
+const Modules = struct {
+    b: *std.Build,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.OptimizeMode,
+};
+
+pub fn build(b: *std.Build) void {
+    const modules: Modules = .{
+        .b = b,
+        .target = b.standardTargetOptions(.{}),
+        // standardOptimizeOption would make Debug the default.
+        .optimize = b.option(
+            std.builtin.OptimizeMode,
+            "optimize",
+            "Safety checks and speed (default: ReleaseSafe)",
+        ) orelse .ReleaseSafe,
+    };
+
+    add_library(modules);
+    const abi_step = add_abi(b);
+    b.getInstallStep().dependOn(abi_step);
+    add_tests(modules);
+
+    const format = b.addFmt(.{ .paths = &.{ "zig", "build.zig" }, .check = true });
+    b.step("fmt", "Check the formatting of all Zig files").dependOn(&format.step);
+}
+
+fn add_library(modules: Modules) void {
+    const b = modules.b;
+    const library = b.addLibrary(.{
+        .name = "bun_uring",
+        .linkage = .dynamic,
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("zig/exports.zig"),
+            .target = modules.target,
+            .optimize = modules.optimize,
+            .link_libc = false,
+            .pic = true,
+            .strip = true,
+            .unwind_tables = .none,
+        }),
+    });
+    b.installArtifact(library);
+}
+
+/// Tests are as safe and as fast as the library; traces need their symbols.
+fn add_tests(modules: Modules) void {
+    const b = modules.b;
+    const tests = b.addTest(.{
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("zig/unit_tests.zig"),
+            .target = modules.target,
+            .optimize = modules.optimize,
+            .link_libc = false,
+        }),
+        .test_runner = .{ .path = b.path("zig/testing/runner.zig"), .mode = .simple },
+    });
+    const run = b.addRunArtifact(tests);
+    // Inherited, so that seeds and traces show as they come; it also makes the step run every time.
+    run.stdio = .inherit;
+    if (b.args) |arguments| run.addArgs(arguments);
+    b.step("test", "Run the unit tests; -- [--seed=N] [part of a name]").dependOn(&run.step);
+}
+
+/// Generates ts/abi.ts: the program is built for this machine, whatever the library is built for.
+fn add_abi(b: *std.Build) *std.Build.Step {
+    const generator = b.addExecutable(.{
+        .name = "abi_typescript",
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("zig/abi_typescript.zig"),
+            .target = b.graph.host,
+            // Built often and run for a millisecond.
+            .optimize = .Debug,
+        }),
+    });
+    const generated = b.addRunArtifact(generator).captureStdOut(.{});
+    const kept = b.addInstallFile(generated, "abi.ts");
+
+    const update = b.allocator.create(UpdateAbi) catch @panic("OOM");
+    update.* = .{
+        .step = .init(.{
+            .id = .custom,
+            .name = "update ts/abi.ts",
+            .owner = b,
+            .makeFn = UpdateAbi.make,
+        }),
+        .generated = generated,
+    };
+    generated.addStepDependencies(&update.step);
+
+    const step = b.step("abi", "Generate ts/abi.ts; with CI set, refuse a stale one");
+    step.dependOn(&update.step);
+    step.dependOn(&kept.step);
+    return step;
+}
+
+/// Writes the generated text over the committed one when they differ. Where CI is set, nobody would
+/// commit the new text, so a difference is an error there.
+const UpdateAbi = struct {
+    step: std.Build.Step,
+    generated: std.Build.LazyPath,
+
+    const sub_path = "ts/abi.ts";
+    const size_max: std.Io.Limit = .limited(1 << 20);
+
+    fn make(step: *std.Build.Step, options: std.Build.Step.MakeOptions) !void {
+        _ = options;
+        const b = step.owner;
+        const io = b.graph.io;
+        const update: *UpdateAbi = @fieldParentPtr("step", step);
+        const cwd = std.Io.Dir.cwd();
+        const root = b.build_root.handle;
+
+        const wanted_path = update.generated.getPath3(b, step).toString(b.allocator) catch @panic("OOM");
+        const wanted = try cwd.readFileAlloc(io, wanted_path, b.allocator, size_max);
+        const present = root.readFileAlloc(io, sub_path, b.allocator, size_max) catch |err| switch (err) {
+            error.FileNotFound => "",
+            else => return err,
+        };
+        if (std.mem.eql(u8, wanted, present)) return;
+        if (b.graph.environ_map.get("CI") != null) {
+            return step.fail(sub_path ++ " is stale: run `npm run build` and commit it", .{});
+        }
+        try root.writeFile(io, .{ .sub_path = sub_path, .data = wanted });
+    }
+};

@@ -5,14 +5,14 @@
 //! forked children (EPERM). Results are ≥ 0, or a negative errno. Step 3 of the straight line.
 
 const abi = @import("abi.zig");
+const abi_layout = @import("abi_layout.zig");
 const rings = @import("rings.zig");
-const abi_hash = @import("abi_hash.zig").layout_hash;
 
 pub const panic = rings.panic;
 
 /// Hash of every layout, enum and signature that crosses; compared with ts/abi.ts at load.
 pub export fn bu_abi_hash() u32 {
-    return abi_hash;
+    return abi_layout.layout_hash;
 }
 
 pub export fn bu_ring_open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
@@ -155,7 +155,7 @@ pub export fn bu_slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
     rings.slab_released(bytes, context);
 }
 
-/// Writes the bytes of a record through a pointer and reads them back: for the layout test.
-pub export fn bu_test_echo(kind: u32, source: [*]const u8, target: [*]u8) i32 {
-    return @import("abi_hash.zig").echo(kind, source, target);
+/// Spreads a record into plain numbers, field by field, or fills it from them: the layout test.
+pub export fn bu_abi_echo(kind: u32, direction: u32, record: [*]u8, values: [*]align(1) f64) i32 {
+    return abi_layout.echo(kind, direction, record, values);
 }
