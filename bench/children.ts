@@ -1,6 +1,8 @@
-// Starts servers and load generators, each pinned to its core, and makes sure that none outlives us.
+// Starts servers and load generators, each pinned to its core, and makes sure that none outlives
+// us.
 //
-// `pin` asks the kernel to kill a child when we die, so even a killed benchmark leaves nothing behind.
+// `pin` asks the kernel to kill a child when we die, so even a killed benchmark leaves nothing
+// behind.
 import { readFileSync } from "node:fs";
 import { program } from "./programs.ts";
 
@@ -16,9 +18,9 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** Starts `command` with port 0 as its last argument and waits until it says where it listens. */
+/** Starts `command`, which asks for any free port, and waits until it says where it listens. */
 export async function startServer(command: readonly string[]): Promise<Server> {
-  const child = start([...command, "0"], cores().server);
+  const child = start(command, cores().server);
   const port = await listeningPort(child, command);
   return {
     pid: child.pid,

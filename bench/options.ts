@@ -31,11 +31,11 @@ export function parseOptions(texts: readonly string[], drivers: readonly string[
   const seen = new Set<string>();
   for (let i = 0; i < texts.length; i++) {
     const [name, inline] = split(texts[i] as string);
-    const value = inline ?? texts[++i];
     if (!Object.hasOwn(readers, name)) {
       const known = Object.keys(readers).map((key) => `--${key}`).join(", ");
-      throw new OptionError(`unknown option '${texts[i - (inline === undefined ? 1 : 0)]}': expected ${known}`);
+      throw new OptionError(`unknown option '${texts[i]}': expected ${known}`);
     }
+    const value = inline ?? texts[++i];
     if (value === undefined) throw new OptionError(`--${name}: expected a value, got none`);
     if (seen.has(name)) throw new OptionError(`--${name}: given twice`);
     seen.add(name);
@@ -73,7 +73,7 @@ const readers: Record<keyof Options, Reader> = {
     const names = value.split(",");
     const wrong = names.find((name) => !known.includes(name));
     if (wrong === undefined) options.drivers = [...new Set(names)];
-    else throw new OptionError(`--drivers: unknown driver '${wrong}', expected ${known.join(", ")}`);
+    else throw new OptionError(`--drivers: unknown '${wrong}', expected ${known.join(", ")}`);
   },
 };
 

@@ -42,7 +42,8 @@ export async function stripped(source: string): Promise<string> {
 function upToDate(path: string): boolean {
   if (!existsSync(path)) return false;
   const built = statSync(path).mtimeMs;
-  // Any source may be imported by any program: a build takes seconds, a stale limit misleads for days.
+  // Any source may be imported by any program: a build takes seconds, a stale limit misleads for
+  // days.
   const files = ["bench", "bench/drivers", "bench/load"].flatMap((folder) =>
     readdirSync(join(root, folder))
       .filter((file) => file.endsWith(".zig"))

@@ -1,4 +1,5 @@
-// The few numbers that a noisy machine allows: minimum, median, quantile, and ratios within a round.
+// The few numbers that a noisy machine allows: minimum, median, quantile, and ratios within a
+// round.
 //
 // Used by every trial. It knows nothing of what is measured.
 
@@ -40,7 +41,8 @@ export function quantile(values: readonly number[], fraction: number): number {
  */
 export function medianRatio(values: readonly number[], references: readonly number[]): number {
   if (values.length !== references.length) {
-    throw new RangeError(`expected pairs, received ${values.length} and ${references.length} values`);
+    const lengths = `${values.length} and ${references.length}`;
+    throw new RangeError(`expected pairs, received ${lengths} values`);
   }
   return median(values.map((value, round) => value / (references[round] as number)));
 }
@@ -58,8 +60,8 @@ export interface Bar {
 }
 
 /**
- * Counts values into `bars` equally wide bars from the smallest to the largest value, which the last bar
- * includes. Equal values make one bar. Throws on an empty list or fewer than one bar.
+ * Counts values into `bars` equally wide bars from the smallest to the largest value, which the
+ * last bar includes. Equal values make one bar. Throws on an empty list or fewer than one bar.
  */
 export function histogram(values: readonly number[], bars: number): Bar[] {
   if (!Number.isInteger(bars) || bars < 1) {

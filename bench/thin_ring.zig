@@ -1,16 +1,16 @@
-//! A thin io_uring for the benchmark programs: one ring, one provided-buffer ring, raw system calls.
+//! A thin io_uring for the benchmark programs: a ring, its receive buffers, raw system calls.
 //!
-//! The echo limit (`drivers/raw_uring.zig`) and the load generator (`load/load.zig`) stand on it. It
-//! steps down a ladder of set-up flags, registers its own fd and writes SQEs in place. It has no life
-//! cycle and no error recovery: a refused system call ends the program. It shares no line with the
-//! library, so that a mistake in one cannot hide in the other.
+//! The echo limit (`drivers/raw_uring.zig`) and the load generator (`load/load.zig`) stand on it.
+//! It steps down a ladder of set-up flags, registers its own fd and writes SQEs in place. It has no
+//! life cycle and no error recovery: a refused system call ends the program. It shares no line with
+//! the library, so that a mistake in one cannot hide in the other.
 const std = @import("std");
 const linux = std.os.linux;
 
 pub const Sqe = linux.io_uring_sqe;
 pub const Cqe = linux.io_uring_cqe;
 
-/// Flags from the fastest set down to what every kernel since 5.19 takes. Older kernels answer EINVAL.
+/// Flags from the fastest set down to none; to one that it does not know a kernel answers EINVAL.
 const ladder = [_]u32{
     linux.IORING_SETUP_SINGLE_ISSUER | linux.IORING_SETUP_DEFER_TASKRUN |
         linux.IORING_SETUP_NO_SQARRAY,
@@ -91,7 +91,8 @@ pub const Ring = struct {
         ring.enter_flags |= linux.IORING_ENTER_REGISTERED_RING;
     }
 
-    /// The next submission entry; its old content is garbage. Enters without waiting when the queue is full.
+    /// The next submission entry; its old content is garbage. Enters without waiting when the queue
+    /// is full.
     pub fn next_sqe(ring: *Ring) *Sqe {
         // Acquire: pairs with the kernel's release of the head once it has copied the entries.
         while (ring.local_tail -% @atomicLoad(u32, ring.sq_head, .acquire) >= ring.sq_entries) {
@@ -172,7 +173,8 @@ pub const Ring = struct {
     }
 };
 
-/// Receive buffers that the kernel picks from: `count` (a power of two) times `size` bytes, group 0.
+/// Receive buffers that the kernel picks from: `count` (a power of two) times `size` bytes, group
+/// 0.
 pub const BufferRing = struct {
     entries: [*]linux.io_uring_buf,
     memory: [*]u8,
@@ -232,13 +234,15 @@ fn map_shared(fd: i32, size: usize, offset: i64) [*]u8 {
     return @ptrFromInt(rc);
 }
 
-/// A loopback TCP socket with TCP_NODELAY; an accepted socket inherits the option from its listener.
+/// A loopback TCP socket with TCP_NODELAY; an accepted socket inherits the option from its
+/// listener.
 pub fn tcp_socket() i32 {
     const rc = linux.socket(linux.AF.INET, linux.SOCK.STREAM | linux.SOCK.CLOEXEC, 0);
     if (linux.errno(rc) != .SUCCESS) fail("socket", rc);
     const fd: i32 = @intCast(rc);
     const on: i32 = 1;
-    check("TCP_NODELAY", linux.setsockopt(fd, linux.IPPROTO.TCP, linux.TCP.NODELAY, @ptrCast(&on), 4));
+    const option = linux.TCP.NODELAY;
+    check("TCP_NODELAY", linux.setsockopt(fd, linux.IPPROTO.TCP, option, @ptrCast(&on), 4));
     return fd;
 }
 

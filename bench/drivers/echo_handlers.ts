@@ -1,7 +1,8 @@
 // The echo that every callback driver runs, so that they differ in their sockets only.
 //
-// It writes each chunk back as it comes. When a socket takes less than was offered, the rest is kept,
-// the socket is paused and `drain` goes on: nothing is lost and memory stays bounded by one read.
+// It writes each chunk back as it comes. When a socket takes less than was offered, the rest is
+// kept, the socket is paused and `drain` goes on: nothing is lost and memory stays bounded by one
+// read.
 
 /** What the echo needs of a socket; Bun's and ours both have it. */
 export interface EchoSocket {

@@ -1,4 +1,5 @@
-// Echo on node:net: what most programs use today. It runs under Bun and, with its types stripped, Node.
+// Echo on node:net: what most programs use today. It runs under Bun and, with its types stripped,
+// Node.
 //
 // Usage: `bun node_net.ts PORT`. Prints `listening PORT`.
 import { createServer, type AddressInfo } from "node:net";

@@ -1,15 +1,18 @@
 //! The limit: a TCP echo server on a bare ring, without JavaScript, libc or liburing.
 //!
 //! It uses what the kernel offers to the cheapest echo: multishot accept into direct descriptors,
-//! multishot receive into a provided-buffer ring, and sends that leave no completion when they worked.
-//! What a JavaScript server costs above this program is the price of JavaScript.
+//! multishot receive into a provided-buffer ring, and sends that leave no completion when they
+//! worked. What a JavaScript server costs above this program is the price of JavaScript.
 //!
-//! Usage: `raw_uring PORT` (0 = any free port). Prints `listening PORT`. Linux 6.1 or newer.
+//! Usage: `raw_uring PORT [MESSAGE_SIZE]` (port 0 = any free one). Prints `listening PORT`. Linux
+//! 6.0 or newer. The message size, 64 if not given, only chooses the receive buffers: any size is
+//! echoed.
 //!
-//! A send carries MSG_DONTWAIT, so it ends inside the enter that submits it: in full (silent), or short,
-//! or refused (with a completion). Its buffer is therefore free once that enter's completions were read.
-//! A refused or short send is repeated without MSG_DONTWAIT, and what arrives meanwhile queues behind it:
-//! a connection has at most one send in the kernel, so bytes cannot overtake each other.
+//! A send carries MSG_DONTWAIT, so it ends inside the enter that submits it: in full (silent), or
+//! short, or refused (with a completion). Its buffer is therefore free once that enter's
+//! completions were read. A refused or short send is repeated without MSG_DONTWAIT, and what
+//! arrives meanwhile queues behind it: a connection has at most one send in the kernel, so bytes
+//! cannot overtake each other.
 const std = @import("std");
 const thin_ring = @import("thin_ring");
 const linux = std.os.linux;
@@ -18,8 +21,7 @@ const BufferRing = thin_ring.BufferRing;
 
 /// One per connection that may be open; a sparse table costs eight bytes an entry.
 const max_connections = 8192;
-const buffer_count = 4096;
-const buffer_size = 2048;
+const max_buffers = 4096;
 const none = std.math.maxInt(u16);
 
 const Kind = enum(u8) { accept, receive, send, close };
@@ -45,12 +47,14 @@ const Server = struct {
     listener: i32,
     accept_parked: bool = false,
     connections: [max_connections]Connection,
-    chunks: [buffer_count]Chunk,
+    chunks: [max_buffers]Chunk,
     /// Buffers that wait for a send. All of them lent means that a receive would find none.
     lent: u32 = 0,
     /// Connections whose quick send is in the enter that is being prepared.
     quick: [max_connections]u32,
     quick_count: u32 = 0,
+    /// A silent send wakes nobody: when something follows it, the next enter must not wait.
+    hurry: bool = false,
     /// Connections that found no buffer; they are armed again when buffers come back.
     parked: [max_connections]u32,
     parked_count: u32 = 0,
@@ -58,13 +62,15 @@ const Server = struct {
     fn run(server: *Server) noreturn {
         server.arm_accept();
         while (true) {
-            server.ring.enter(1, null);
-            // An enter that was pushed back has not run its sends: they would not be finished below.
+            server.ring.enter(if (server.hurry) 0 else 1, null);
+            server.hurry = false;
+            // An enter that was pushed back has not run its sends: they would not be finished
+            // below.
             while (server.ring.unsubmitted() > 0) server.ring.enter(0, null);
             const submitted = server.quick_count;
             const count = server.ring.ready();
-            // First the outcomes of our own sends, then the silent ones are known to be done; only then
-            // may new data start the next send of a connection.
+            // First the outcomes of our own sends, then the silent ones are known to be done; only
+            // then may new data start the next send of a connection.
             for (0..count) |i| server.on_send(server.ring.completion(@intCast(i)));
             server.finish_quick(submitted);
             for (0..count) |i| server.on_other(server.ring.completion(@intCast(i)));
@@ -139,14 +145,17 @@ const Server = struct {
             } else {
                 server.append(connection, id, @intCast(cqe.res));
                 if (connection.sending == .idle) server.next_send(index, .quick);
+                if (connection.first != id) server.hurry = true;
             }
             if (!more) server.arm_receive(index);
         } else if (cqe.res == -@as(i32, @intFromEnum(linux.E.NOBUFS))) {
             server.parked[server.parked_count] = index;
             server.parked_count += 1;
             connection.parked = true;
+            server.hurry = true;
         } else if (!more) {
             connection.ended = true;
+            server.hurry = true;
         }
         if (connection.ended) server.close_if_done(index);
     }
@@ -182,6 +191,7 @@ const Server = struct {
         if (how == .waiting) return;
         sqe.rw_flags |= linux.MSG.DONTWAIT;
         sqe.flags |= linux.IOSQE_CQE_SKIP_SUCCESS;
+        if (chunk.next != none) server.hurry = true;
         server.quick[server.quick_count] = index;
         server.quick_count += 1;
     }
@@ -219,7 +229,7 @@ const Server = struct {
     }
 
     fn unpark(server: *Server) void {
-        if (server.parked_count == 0 or server.lent == buffer_count) return;
+        if (server.parked_count == 0 or server.lent == server.buffers.count) return;
         for (server.parked[0..server.parked_count]) |index| {
             const connection = &server.connections[index];
             connection.parked = false;
@@ -266,8 +276,18 @@ var the_server: Server = undefined;
 
 pub fn main(init: std.process.Init.Minimal) void {
     const arguments = init.args.vector;
-    if (arguments.len != 2) thin_ring.fatal("usage: raw_uring PORT", .{});
+    if (arguments.len != 2 and arguments.len != 3) {
+        thin_ring.fatal("usage: raw_uring PORT [MESSAGE_SIZE]", .{});
+    }
     const port = thin_ring.number("PORT", std.mem.span(arguments[1]), 0, 65535);
+    const size_text = if (arguments.len == 3) std.mem.span(arguments[2]) else "64";
+    const message_size = thin_ring.number("MESSAGE_SIZE", size_text, 1, 1 << 20);
+    // Small buffers share pages and cache; large ones save a receive and a send for every piece. A
+    // message of 16 KiB in pieces of 2 KiB costs four to five times what it costs in one
+    // (README.md).
+    const large = message_size > 2048;
+    const buffer_count: u32 = if (large) 1024 else max_buffers;
+    const buffer_size: u32 = if (large) 65536 else 2048;
     const server = &the_server;
     server.ring = Ring.init(4096, 16384);
     server.buffers = BufferRing.init(&server.ring, buffer_count, buffer_size);
@@ -278,6 +298,7 @@ pub fn main(init: std.process.Init.Minimal) void {
     server.accept_parked = false;
     server.lent = 0;
     server.quick_count = 0;
+    server.hurry = false;
     server.parked_count = 0;
     server.listener = listen(@intCast(port));
     server.run();

@@ -1,6 +1,8 @@
-//! Latency histogram: powers of two, each divided into 64 steps, so a value is kept to within 1.6 %.
+//! Latency histogram: powers of two, each divided into 64 steps, so a value is kept to within 1.6
+//! %.
 //!
-//! Used by the load generator for each message; nothing is allocated and recording is a shift and an add.
+//! Used by the load generator for each message; nothing is allocated and recording is a shift and
+//! an add.
 const std = @import("std");
 
 const step_bits = 6;

@@ -1,12 +1,14 @@
 //! The load generator: echo clients on loopback, in a process of its own.
 //!
-//! Usage: `load HOST PORT CONNECTIONS MESSAGE_SIZE DEPTH SECONDS WARMUP_SECONDS [RATE] [SERVER_PID]`
+//! Usage: `load HOST PORT CONNECTIONS MESSAGE_SIZE DEPTH SECONDS WARMUP_SECONDS [RATE]
+//! [SERVER_PID]`
 //!
-//! Each connection keeps DEPTH messages in flight and sends the next one when an echo is complete. With
-//! RATE (messages per second over all connections, 0 = as fast as possible) messages have a time at which
-//! they are due, and latency counts from that time, sent late or not. Every received byte is compared with
-//! what was sent. It prints one JSON line; with SERVER_PID the line also has the CPU time that the threads
-//! of that process used between the two ends of the measured window. It ends by itself, whatever the server does.
+//! Each connection keeps DEPTH messages in flight and sends the next one when an echo is complete.
+//! With RATE (messages per second over all connections, 0 = as fast as possible) messages have a
+//! time at which they are due, and latency counts from that time, sent late or not. Every received
+//! byte is compared with what was sent. It prints one JSON line; with SERVER_PID the line also has
+//! the CPU time that the threads of that process used between the two ends of the measured window.
+//! It ends by itself, whatever the server does.
 const std = @import("std");
 const thin_ring = @import("thin_ring");
 const histogram = @import("histogram.zig");
@@ -15,7 +17,8 @@ const linux = std.os.linux;
 
 const max_connections = 4096;
 const max_depth = 1024;
-/// Content repeats after a prime number of bytes, so that a lost or swapped block of any usual size shows.
+/// Content repeats after a prime number of bytes, so that a lost or swapped block of any usual size
+/// shows.
 const period = 65521;
 const drain_ns = std.time.ns_per_s;
 const send_bit: u64 = 1 << 32;
@@ -318,8 +321,8 @@ fn fill_content(memory: []u8) void {
 fn report(load: *const Load, elapsed_ns: u64, server_ns: ?u64) void {
     const seconds = @as(f64, @floatFromInt(elapsed_ns)) / std.time.ns_per_s;
     thin_ring.print(
-        "{{\"messages\":{d},\"seconds\":{d:.6},\"bytes\":{d},\"p50_us\":{d:.1},\"p99_us\":{d:.1}," ++
-            "\"max_us\":{d:.1},\"errors\":{d},\"server_cpu_us\":",
+        "{{\"messages\":{d},\"seconds\":{d:.6},\"bytes\":{d},\"p50_us\":{d:.1}," ++
+            "\"p99_us\":{d:.1},\"max_us\":{d:.1},\"errors\":{d},\"server_cpu_us\":",
         .{
             load.messages,               seconds,
             load.messages * load.options.size,
@@ -367,7 +370,8 @@ pub fn main(init: std.process.Init.Minimal) void {
     const cpu_after = server_time.read(options.server_pid);
     const elapsed = load.now - started;
     load.drain();
-    const used = if (cpu_before != null and cpu_after != null) cpu_after.? -| cpu_before.? else null;
+    const known = cpu_before != null and cpu_after != null;
+    const used = if (known) cpu_after.? -| cpu_before.? else null;
     report(load, elapsed, used);
     linux.exit_group(if (load.errors == 0) 0 else 2);
 }

@@ -1,7 +1,7 @@
 //! Runs a program on one core: `pin CORE PROGRAM ARGUMENTS...`. The process keeps its id.
 //!
-//! It replaces `taskset`, which is not everywhere, and ties the program's life to the parent's: when the
-//! benchmark dies, whatever the reason, the kernel kills what it had started.
+//! It replaces `taskset`, which is not everywhere, and ties the program's life to the parent's:
+//! when the benchmark dies, whatever the reason, the kernel kills what it had started.
 const std = @import("std");
 const thin_ring = @import("thin_ring");
 const linux = std.os.linux;

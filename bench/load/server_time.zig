@@ -1,7 +1,8 @@
 //! CPU time of another process: the sum over its threads, from /proc/PID/task/*/schedstat.
 //!
-//! The load generator reads it at both ends of the measured window, so that warm-up, start and end of the
-//! server are not counted. A thread that ends inside the window is lost; no server under test has one.
+//! The load generator reads it at both ends of the measured window, so that warm-up, start and end
+//! of the server are not counted. A thread that ends inside the window is lost; no server under
+//! test has one.
 const std = @import("std");
 const linux = std.os.linux;
 

@@ -1,7 +1,7 @@
 // The echo trial: what one message costs a server, in CPU time.
 //
-// One cell is (driver, connections, size, depth). Each cell runs in a fresh server process; within a round
-// the drivers take turns, and the order rotates from round to round. Called by run.ts.
+// One cell is (driver, connections, size, depth). Each cell runs in a fresh server process; within
+// a round the drivers take turns, and the order rotates from round to round. Called by run.ts.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { cores, runLoad, startServer } from "../children.ts";
@@ -22,10 +22,8 @@ interface LoadReport {
   server_cpu_us: number | null;
 }
 
-interface Driver {
-  /** The command without its port, or the reason why it cannot run here. */
-  command(): Promise<string[] | string>;
-}
+/** The command, port included, for messages of this size, or the reason why it cannot run here. */
+type Driver = (size: number) => Promise<string[] | string>;
 
 interface Cell {
   connections: number;
@@ -43,54 +41,51 @@ interface Sample {
 
 const limit = "raw_uring";
 const incumbent = "bun_listen";
+const anyPort = "0";
 
 const drivers: Record<string, Driver> = {
-  [limit]: { command: async () => [program(limit)] },
-  [incumbent]: { command: async () => bun("bun_listen.ts") },
-  node_net_bun: { command: async () => bun("node_net.ts") },
-  node_net_node: { command: nodeCommand },
-  bun_uring: { command: async () => ours("bun_uring.ts") },
-  bun_uring_borrowed: { command: async () => ours("bun_uring_borrowed.ts") },
+  [limit]: async (size) => [program(limit), anyPort, String(size)],
+  [incumbent]: async () => bun("bun_listen.ts"),
+  node_net_bun: async () => bun("node_net.ts"),
+  node_net_node: node,
+  bun_uring: async () => ours("bun_uring.ts"),
+  bun_uring_borrowed: async () => ours("bun_uring_borrowed.ts"),
 };
 
 export const summary = "CPU time, throughput and latency of a TCP echo server on loopback";
 export const driverNames = Object.keys(drivers);
 
 export async function run(options: Options): Promise<void> {
-  const commands = await runnable(options.drivers ?? driverNames, options.drivers !== null);
+  const names = await runnable(options.drivers ?? driverNames, options.drivers !== null);
   const { server, load } = cores();
   if (server === load) console.log("Only one core: server and load disturb each other.\n");
   for (const connections of options.connections) {
     for (const size of options.size) {
       for (const depth of options.depth) {
-        await runCell({ connections, size, depth }, commands, options);
+        await runCell({ connections, size, depth }, names, options);
       }
     }
   }
 }
 
-/** The commands of the drivers that can run here; a driver asked for by name must be able to. */
-async function runnable(names: string[], asked: boolean): Promise<Map<string, string[]>> {
-  const commands = new Map<string, string[]>();
+/** The drivers that can run here; one that was asked for by name must be able to. */
+async function runnable(names: string[], asked: boolean): Promise<string[]> {
+  const able: string[] = [];
   for (const name of names) {
-    const command = await (drivers[name] as Driver).command();
-    if (typeof command !== "string") commands.set(name, command);
+    const command = await (drivers[name] as Driver)(1);
+    if (typeof command !== "string") able.push(name);
     else if (asked) throw new Error(`${name}: ${command}`);
     else console.log(`${name} is left out: ${command}`);
   }
-  return commands;
+  return able;
 }
 
-async function runCell(
-  cell: Cell,
-  commands: Map<string, string[]>,
-  options: Options,
-): Promise<void> {
-  const samples = new Map([...commands.keys()].map((name) => [name, [] as Sample[]]));
+async function runCell(cell: Cell, names: string[], options: Options): Promise<void> {
+  const samples = new Map(names.map((name) => [name, [] as Sample[]]));
   for (let round = 0; round < options.rounds; round++) {
-    for (const [name, command] of rotated([...commands], round)) {
+    for (const name of rotated(names, round)) {
       progress(`round ${round + 1} of ${options.rounds}: ${name}, ${describe(cell)}`);
-      samples.get(name)?.push(await measure(name, command, cell, options));
+      samples.get(name)?.push(await measure(name, cell, options));
     }
   }
   progress("");
@@ -98,12 +93,9 @@ async function runCell(
   console.log(render(samples));
 }
 
-async function measure(
-  name: string,
-  command: string[],
-  cell: Cell,
-  options: Options,
-): Promise<Sample> {
+async function measure(name: string, cell: Cell, options: Options): Promise<Sample> {
+  const command = await (drivers[name] as Driver)(cell.size);
+  if (typeof command === "string") throw new Error(`${name}: ${command}`);
   const server = await startServer(command);
   try {
     const numbers = [server.port, cell.connections, cell.size, cell.depth, options.seconds];
@@ -166,7 +158,7 @@ function progress(text: string): void {
 }
 
 function bun(file: string): string[] {
-  return [process.execPath, join(root, "bench/drivers", file)];
+  return [process.execPath, join(root, "bench/drivers", file), anyPort];
 }
 
 function ours(file: string): string[] | string {
@@ -174,8 +166,8 @@ function ours(file: string): string[] | string {
   return bun(file);
 }
 
-async function nodeCommand(): Promise<string[] | string> {
-  const node = Bun.which("node");
-  if (node === null) return "node is not on PATH";
-  return [node, await stripped("bench/drivers/node_net.ts")];
+async function node(): Promise<string[] | string> {
+  const path = Bun.which("node");
+  if (path === null) return "node is not on PATH";
+  return [path, await stripped("bench/drivers/node_net.ts"), anyPort];
 }
