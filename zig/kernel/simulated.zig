@@ -1,0 +1,352 @@
+//! The simulated kernel: the same SQEs in, the same CQEs out, from a seeded random schedule.
+//!
+//! One thread, no real I/O, its own clock: the same seed and calls give the same run. It is as
+//! strict as a kernel may be and as unkind as one can be: it reads memory late, completes in any
+//! order, takes parts, fails, runs out, and checks that what it was given keeps still until the
+//! last CQE (I1). What only a bug of ours can cause is kept in `violation`. Called through
+//! `kernel.zig` by the engine, and directly by tests, which also drive the peers. Parts:
+//! `operations.zig` performs, `network.zig` holds sockets, `peers.zig` the other ends,
+//! `provided.zig` receive buffers, `fate.zig` the dice, `outcomes.zig` the counts.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const system = @import("linux.zig");
+const seam = @import("../kernel.zig");
+const SocketAddress = @import("address.zig").SocketAddress;
+const Fate = @import("simulated/fate.zig").Fate;
+const Network = @import("simulated/network.zig").Network;
+const Provided = @import("simulated/provided.zig").Provided;
+const operations = @import("simulated/operations.zig");
+const Operation = operations.Operation;
+const errno = system.errno;
+
+pub const Faults = @import("simulated/fate.zig").Faults;
+pub const Limits = @import("simulated/network.zig").Limits;
+pub const outcomes = @import("simulated/outcomes.zig");
+pub const peers = @import("simulated/peers.zig");
+
+pub const Config = struct {
+    seed: u64,
+    /// Any number, also 1: back-pressure then is the rule.
+    entries: u32 = 64,
+    cq_entries: u32 = 256,
+    limits: Limits = .{},
+    faults: Faults = .{},
+};
+
+pub const Simulated = struct {
+    allocator: std.mem.Allocator,
+    fate: Fate,
+    clock: *Clock,
+    network: Network,
+    provided: Provided,
+    outcomes: outcomes.Outcomes,
+    sqes: []Sqe,
+    sq_head: u32,
+    sq_count: u32,
+    cqes_memory: []Cqe,
+    cq_head: u32,
+    cq_count: u32,
+    /// Completed, not yet in the completion queue; oldest first from `completed_head`.
+    completed: std.ArrayList(Cqe),
+    completed_head: usize,
+    /// The first so many of `completed` were refused for want of room already.
+    overflow_marked: usize,
+    overflow_count: u32,
+    pending: std.ArrayList(*Operation),
+    spare: std.ArrayList(*Operation),
+    /// Peers made by CONNECT that the test has not taken yet.
+    connected: std.ArrayList(u32),
+    /// Completion queue entries that were readable so far.
+    events: u64,
+    closed: bool,
+    /// The first thing seen that only a bug above the seam can cause.
+    violation: ?[]const u8,
+
+    const Sqe = system.Sqe;
+    const Cqe = system.Cqe;
+
+    pub fn create(allocator: std.mem.Allocator, config: Config) !*Simulated {
+        assert(config.entries > 0 and config.cq_entries > 0);
+        const kernel = try allocator.create(Simulated);
+        errdefer allocator.destroy(kernel);
+        const clock = try allocator.create(Clock);
+        errdefer allocator.destroy(clock);
+        const sqes = try allocator.alloc(Sqe, config.entries);
+        errdefer allocator.free(sqes);
+        const cqes_memory = try allocator.alloc(Cqe, config.cq_entries);
+        errdefer allocator.free(cqes_memory);
+        clock.* = .{};
+        kernel.* = .{
+            .allocator = allocator,
+            .fate = .init(config.seed, config.faults),
+            .clock = clock,
+            .network = try .init(allocator, config.limits, &kernel.fate),
+            .provided = .{},
+            .outcomes = .{},
+            .sqes = sqes,
+            .sq_head = 0,
+            .sq_count = 0,
+            .cqes_memory = cqes_memory,
+            .cq_head = 0,
+            .cq_count = 0,
+            .completed = .empty,
+            .completed_head = 0,
+            .overflow_marked = 0,
+            .overflow_count = 0,
+            .pending = .empty,
+            .spare = .empty,
+            .connected = .empty,
+            .events = 0,
+            .closed = false,
+            .violation = null,
+        };
+        return kernel;
+    }
+
+    pub fn destroy(kernel: *Simulated) void {
+        const allocator = kernel.allocator;
+        for ([_]*std.ArrayList(*Operation){ &kernel.pending, &kernel.spare }) |list| {
+            for (list.items) |operation| {
+                operation.parts.deinit(allocator);
+                allocator.destroy(operation);
+            }
+            list.deinit(allocator);
+        }
+        kernel.completed.deinit(allocator);
+        kernel.connected.deinit(allocator);
+        if (kernel.provided.buffers.len > 0) kernel.provided.deinit(allocator);
+        kernel.network.deinit(allocator);
+        allocator.free(kernel.sqes);
+        allocator.free(kernel.cqes_memory);
+        allocator.destroy(kernel.clock);
+        allocator.destroy(kernel);
+    }
+
+    /// Keeps the first message: later ones are mostly its consequences.
+    pub fn violate(kernel: *Simulated, message: []const u8) void {
+        if (kernel.violation == null) kernel.violation = message;
+    }
+
+    // Submission.
+
+    pub fn sqe(kernel: *Simulated) ?*Sqe {
+        if (kernel.sq_count == kernel.sqes.len) return null;
+        const entry = &kernel.sqes[(kernel.sq_head + kernel.sq_count) % kernel.sqes.len];
+        kernel.sq_count += 1;
+        entry.* = std.mem.zeroes(Sqe);
+        return entry;
+    }
+
+    pub fn queued(kernel: *const Simulated) u32 {
+        return kernel.sq_count;
+    }
+
+    pub fn room(kernel: *const Simulated) u32 {
+        return @as(u32, @intCast(kernel.sqes.len)) - kernel.sq_count;
+    }
+
+    pub fn enter(kernel: *Simulated, min_complete: u32, wait_ms: u32) i32 {
+        if (kernel.closed) kernel.violate("enter after close");
+        kernel.clock.pass(1 + kernel.fate.below(20_000));
+        const waits = min_complete > 0 and wait_ms > 0;
+        if (kernel.fate.strikes("enter_busy")) return errno.busy;
+        if (kernel.sq_count > 0 and kernel.fate.strikes("enter_again")) return errno.again;
+        var submitted = kernel.sq_count;
+        if (submitted > 1 and kernel.fate.strikes("enter_partial")) {
+            submitted = 1 + kernel.fate.below(submitted - 1);
+        }
+        const all = submitted == kernel.sq_count;
+        for (0..submitted) |_| kernel.submit_one();
+        // An enter that takes only a part returns before it looks at completions (K13).
+        if (!all) return @intCast(submitted);
+        operations.progress(kernel, kernel.fate.below(16));
+        kernel.deliver();
+        if (!waits) return @intCast(submitted);
+        if (submitted == 0 and kernel.cq_count == 0 and kernel.fate.strikes("enter_interrupted")) {
+            return errno.intr;
+        }
+        kernel.wait(min_complete, wait_ms);
+        return @intCast(submitted);
+    }
+
+    fn submit_one(kernel: *Simulated) void {
+        const entry = &kernel.sqes[kernel.sq_head];
+        const copy = entry.*;
+        // Whoever keeps a pointer into the queue finds this.
+        @memset(std.mem.asBytes(entry), garbage);
+        kernel.sq_head = @intCast((kernel.sq_head + 1) % kernel.sqes.len);
+        kernel.sq_count -= 1;
+        operations.submit(kernel, &copy);
+    }
+
+    /// Time passes until enough completions wait; nothing moves meanwhile but what is pending.
+    fn wait(kernel: *Simulated, min_complete: u32, wait_ms: u32) void {
+        const deadline = kernel.clock.now + @as(u64, wait_ms) * std.time.ns_per_ms;
+        const enough = @min(min_complete, kernel.cqes_memory.len);
+        var passes: u32 = 0;
+        while (kernel.cq_count < enough) : (passes += 1) {
+            assert(passes < 1_000_000); // each pass completes something or moves the clock
+            const before = kernel.completed.items.len;
+            operations.progress_all(kernel);
+            if (kernel.completed.items.len == before and
+                kernel.completed_head == kernel.completed.items.len)
+            {
+                const next = operations.next_deadline(kernel) orelse deadline;
+                if (kernel.clock.now >= deadline) return;
+                kernel.clock.now = @max(kernel.clock.now + 1, @min(next, deadline));
+            }
+            kernel.deliver();
+        }
+    }
+
+    // Completion.
+
+    pub fn post(kernel: *Simulated, user_data: u64, result: i32, flags: u32) void {
+        const cqe: Cqe = .{ .user_data = user_data, .res = result, .flags = flags };
+        kernel.completed.append(kernel.allocator, cqe) catch out_of_memory();
+    }
+
+    /// Moves completions to the queue; about twenty at a time, as a deferring ring does (K15).
+    fn deliver(kernel: *Simulated) void {
+        const waiting = kernel.completed.items.len - kernel.completed_head;
+        const budget = @min(waiting, 1 + kernel.fate.below(24));
+        const moved = @min(budget, kernel.cqes_memory.len - kernel.cq_count);
+        for (kernel.completed.items[kernel.completed_head..][0..moved]) |cqe| {
+            const at = (kernel.cq_head + kernel.cq_count) % kernel.cqes_memory.len;
+            kernel.cqes_memory[at] = cqe;
+            kernel.cq_count += 1;
+        }
+        kernel.events += moved;
+        kernel.completed_head += moved;
+        const refused = budget - moved;
+        kernel.overflow_marked -|= moved;
+        if (refused > kernel.overflow_marked) {
+            kernel.overflow_count += @intCast(refused - kernel.overflow_marked);
+            kernel.overflow_marked = refused;
+        }
+        if (kernel.completed_head == kernel.completed.items.len) {
+            kernel.completed.clearRetainingCapacity();
+            kernel.completed_head = 0;
+        }
+    }
+
+    pub fn ready(kernel: *const Simulated) bool {
+        return kernel.cq_count > 0 or kernel.completed_head < kernel.completed.items.len;
+    }
+
+    pub fn cqes(kernel: *Simulated) []const Cqe {
+        const run = @min(kernel.cq_count, kernel.cqes_memory.len - kernel.cq_head);
+        return kernel.cqes_memory[kernel.cq_head..][0..run];
+    }
+
+    pub fn advance(kernel: *Simulated, count: u32) void {
+        if (count > kernel.cq_count) return kernel.violate("the head moved past the tail");
+        for (0..count) |_| {
+            @memset(std.mem.asBytes(&kernel.cqes_memory[kernel.cq_head]), garbage);
+            kernel.cq_head = @intCast((kernel.cq_head + 1) % kernel.cqes_memory.len);
+        }
+        kernel.cq_count -= count;
+    }
+
+    pub fn overflowed(kernel: *const Simulated) u32 {
+        return kernel.overflow_count;
+    }
+
+    // The rest of the contract.
+
+    pub fn close(kernel: *Simulated) void {
+        if (kernel.closed) kernel.violate("closed twice");
+        kernel.closed = true;
+    }
+
+    pub fn buffer_ring_register(
+        kernel: *Simulated,
+        memory: []align(4096) u8,
+        entries: u32,
+    ) i32 {
+        if (!std.math.isPowerOfTwo(entries) or memory.len < entries * 16) return errno.inval;
+        if (kernel.provided.buffers.len > 0) return errno.exist;
+        kernel.provided = Provided.init(kernel.allocator, entries) catch return errno.nomem;
+        return 0;
+    }
+
+    pub fn buffer_ring_add(kernel: *Simulated, bytes: []u8, id: u16) void {
+        if (kernel.provided.add(bytes, id)) |wrong| kernel.violate(wrong);
+    }
+
+    pub fn buffer_ring_publish(kernel: *Simulated) void {
+        kernel.provided.publish();
+    }
+
+    pub fn arm(kernel: *Simulated) bool {
+        return kernel.ready();
+    }
+
+    pub fn disarm(_: *Simulated) void {}
+
+    pub fn wake_fd(_: *const Simulated) i32 {
+        return wake_descriptor;
+    }
+
+    pub fn now_ns(kernel: *const Simulated) u64 {
+        return kernel.clock.read();
+    }
+
+    pub fn socket(kernel: *Simulated, _: *const SocketAddress) i32 {
+        return kernel.network.create();
+    }
+
+    pub fn bind(kernel: *Simulated, fd: i32, target: *const SocketAddress) i32 {
+        return kernel.network.bind(fd, target);
+    }
+
+    pub fn listen(kernel: *Simulated, fd: i32, backlog: u32) i32 {
+        return kernel.network.listen(fd, backlog);
+    }
+
+    pub fn address(kernel: *Simulated, fd: i32, end: seam.End, out: *SocketAddress) i32 {
+        return kernel.network.name_of(fd, end, out);
+    }
+
+    pub fn set_option(kernel: *Simulated, fd: i32, option: seam.Option, value: u32) i32 {
+        return kernel.network.set_option(fd, option, value);
+    }
+
+    pub fn send_now(kernel: *Simulated, fd: i32, bytes: []const u8) i32 {
+        return kernel.network.send_now(fd, bytes);
+    }
+
+    pub fn close_fd(kernel: *Simulated, fd: i32) void {
+        _ = kernel.network.close(fd);
+    }
+};
+
+/// A number that no simulated descriptor has.
+const wake_descriptor = 1 << 20;
+const garbage: u8 = 0xaa;
+
+/// Time passes in enters and a little at each look at the clock.
+const Clock = struct {
+    now: u64 = std.time.ns_per_s,
+    looks: u64 = 0,
+
+    fn pass(clock: *Clock, ns: u64) void {
+        clock.now += ns;
+    }
+
+    fn read(clock: *Clock) u64 {
+        clock.looks += 1;
+        // Now and then the thread is preempted between two looks.
+        clock.now += if (clock.looks % 97 == 0) 3 * std.time.ns_per_ms else 100;
+        return clock.now;
+    }
+};
+
+pub fn out_of_memory() noreturn {
+    @panic("the simulated kernel is out of memory");
+}
+
+test {
+    _ = @import("simulated/tests.zig");
+}

@@ -1,0 +1,86 @@
+//! The seeded dice of a simulated kernel, and how likely each fault is.
+//!
+//! Everything that the simulated kernel decides is decided here, from one generator: the same seed
+//! and the same calls give the same run, to the last byte.
+
+const std = @import("std");
+
+/// Likelihoods out of 1000 at each opportunity; all 0 is a kernel that only ever does well.
+pub const Faults = struct {
+    /// -EINTR from a wait in which nothing completed.
+    enter_interrupted: u16 = 0,
+    /// -EBUSY: completions overflow and must be reaped first.
+    enter_busy: u16 = 0,
+    /// -EAGAIN: no memory for the requests.
+    enter_again: u16 = 0,
+    /// Only a part of the queue is taken, and nothing is waited for.
+    enter_partial: u16 = 0,
+    /// An operation that could go on is left for a later enter.
+    delayed: u16 = 0,
+    /// ACCEPT fails though a connection waits (-EMFILE, -ENFILE, -ECONNABORTED).
+    accept: u16 = 0,
+    /// A multishot ends with a success that says nothing of more.
+    multishot_ends: u16 = 0,
+    connect: u16 = 0,
+    /// A receive or send fails by itself (-ECONNRESET, -ETIMEDOUT): the connection breaks.
+    broken: u16 = 0,
+    shutdown: u16 = 0,
+    close: u16 = 0,
+    /// A cancel finds its target running: -EALREADY, and the target ends either way.
+    cancel_already: u16 = 0,
+    /// The target of a successful cancel completes only in a later enter.
+    cancel_late: u16 = 0,
+    socket: u16 = 0,
+    bind: u16 = 0,
+    listen: u16 = 0,
+    address: u16 = 0,
+    option: u16 = 0,
+    send_now: u16 = 0,
+};
+
+pub const Fate = struct {
+    prng: std.Random.DefaultPrng,
+    faults: Faults,
+
+    pub fn init(seed: u64, faults: Faults) Fate {
+        return .{ .prng = .init(seed), .faults = faults };
+    }
+
+    pub fn chance(fate: *Fate, permille: u16) bool {
+        if (permille == 0) return false; // takes nothing from the generator
+        return fate.below(1000) < permille;
+    }
+
+    /// Whether the fault of this name strikes now.
+    pub fn strikes(fate: *Fate, comptime fault: []const u8) bool {
+        return fate.chance(@field(fate.faults, fault));
+    }
+
+    /// 0 ≤ result < `limit`.
+    pub fn below(fate: *Fate, limit: u32) u32 {
+        return fate.prng.random().uintLessThan(u32, limit);
+    }
+
+    /// 1 ≤ result ≤ `most`: all of it half of the time, so that partial and whole both happen.
+    pub fn part(fate: *Fate, most: usize) usize {
+        if (most <= 1 or fate.prng.random().boolean()) return most;
+        return 1 + fate.prng.random().uintLessThan(usize, most);
+    }
+
+    pub fn one_of(fate: *Fate, comptime T: type, choices: []const T) T {
+        return choices[fate.below(@intCast(choices.len))];
+    }
+};
+
+test "the same seed gives the same fate" {
+    var first: Fate = .init(5, .{ .accept = 500 });
+    var second: Fate = .init(5, .{ .accept = 500 });
+    var struck: u32 = 0;
+    for (0..1000) |_| {
+        const strikes = first.strikes("accept");
+        try std.testing.expectEqual(strikes, second.strikes("accept"));
+        try std.testing.expect(!first.strikes("connect"));
+        struck += @intFromBool(strikes);
+    }
+    try std.testing.expect(struck > 400 and struck < 600);
+}

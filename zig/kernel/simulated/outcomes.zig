@@ -1,0 +1,102 @@
+//! How often each operation ended in each way: the proof that a schedule went everywhere.
+//!
+//! One row for each form of an operation that a kernel treats differently, one column for each kind
+//! of outcome. The simulated kernel counts, `testing/schedule.zig` prints and demands.
+
+const std = @import("std");
+
+pub const Row = enum {
+    nop,
+    timeout,
+    accept,
+    accept_multishot,
+    connect,
+    receive_plain,
+    receive_selected,
+    receive_multishot,
+    send,
+    send_all,
+    sendmsg,
+    sendmsg_all,
+    shutdown,
+    close,
+    cancel,
+    cancel_all,
+};
+
+pub const Column = enum {
+    /// All that was asked for.
+    full,
+    /// A success with fewer bytes than asked for; for a receive also the end of the stream.
+    short,
+    /// A failure of its own.
+    errno,
+    /// -ECANCELED.
+    cancelled,
+    /// -ENOBUFS: no provided buffer.
+    starved,
+};
+
+pub const Outcomes = struct {
+    counts: std.EnumArray(Row, std.EnumArray(Column, u64)) =
+        .initFill(.initFill(0)),
+
+    pub fn count(outcomes: *Outcomes, row: Row, column: Column) void {
+        outcomes.counts.getPtr(row).getPtr(column).* += 1;
+    }
+
+    pub fn get(outcomes: *const Outcomes, row: Row, column: Column) u64 {
+        return outcomes.counts.getPtrConst(row).get(column);
+    }
+
+    pub fn add(outcomes: *Outcomes, other: *const Outcomes) void {
+        for (std.enums.values(Row)) |row| {
+            for (std.enums.values(Column)) |column| {
+                outcomes.counts.getPtr(row).getPtr(column).* += other.get(row, column);
+            }
+        }
+    }
+
+    /// One line a row; a cell that `absent` gives a reason for shows as `-` while it is 0.
+    pub fn print(
+        outcomes: *const Outcomes,
+        writer: *std.Io.Writer,
+        absent: *const fn (Row, Column) ?[]const u8,
+    ) std.Io.Writer.Error!void {
+        try writer.print("{s:<20}", .{"operation"});
+        for (std.enums.values(Column)) |column| try writer.print("{s:>11}", .{@tagName(column)});
+        try writer.writeAll("\n");
+        for (std.enums.values(Row)) |row| {
+            try writer.print("{s:<20}", .{@tagName(row)});
+            for (std.enums.values(Column)) |column| {
+                const value = outcomes.get(row, column);
+                if (value == 0 and absent(row, column) != null) {
+                    try writer.print("{s:>11}", .{"-"});
+                } else {
+                    try writer.print("{d:>11}", .{value});
+                }
+            }
+            try writer.writeAll("\n");
+        }
+    }
+};
+
+test "counts add up cell by cell and absent cells print as a dash" {
+    var first: Outcomes = .{};
+    first.count(.send, .full);
+    var second: Outcomes = .{};
+    second.count(.send, .full);
+    second.count(.nop, .full);
+    first.add(&second);
+    try std.testing.expectEqual(@as(u64, 2), first.get(.send, .full));
+    try std.testing.expectEqual(@as(u64, 1), first.get(.nop, .full));
+    var buffer: [4096]u8 = undefined;
+    var writer: std.Io.Writer = .fixed(&buffer);
+    try first.print(&writer, struct {
+        fn absent(row: Row, column: Column) ?[]const u8 {
+            return if (row == .nop and column != .full) "a NOP cannot fail" else null;
+        }
+    }.absent);
+    try std.testing.expect(std.mem.indexOf(u8, writer.buffered(), "nop") != null);
+    try std.testing.expect(std.mem.indexOf(u8, writer.buffered(), "-") != null);
+}
