@@ -50,7 +50,7 @@ fn add_library(modules: Modules) void {
     b.installArtifact(library);
 }
 
-/// Tests have the library's safety checks. Zig's own code generator, where it is ready, compiles them
+/// Tests have the library's safety checks. Where it is ready, Zig's own code generator compiles them
 /// in 2 s instead of LLVM's 35 s; `-Dtest-llvm` builds them as the library is built.
 fn add_tests(modules: Modules) void {
     const b = modules.b;
@@ -67,7 +67,7 @@ fn add_tests(modules: Modules) void {
         .use_llvm = llvm or modules.target.result.cpu.arch != .x86_64,
     });
     const run = b.addRunArtifact(tests);
-    // Inherited, so that seeds and traces show as they come; it also makes the step run every time.
+    // Inherited: seeds and traces show as they come. It also makes the step run every time.
     run.stdio = .inherit;
     if (b.args) |arguments| run.addArgs(arguments);
     b.step("test", "Run the unit tests; -- [--seed=N] [part of a name]").dependOn(&run.step);
@@ -122,12 +122,13 @@ const UpdateAbi = struct {
         const cwd = std.Io.Dir.cwd();
         const root = b.build_root.handle;
 
-        const wanted_path = update.generated.getPath3(b, step).toString(b.allocator) catch @panic("OOM");
+        const wanted_path = try update.generated.getPath3(b, step).toString(b.allocator);
         const wanted = try cwd.readFileAlloc(io, wanted_path, b.allocator, size_max);
-        const present = root.readFileAlloc(io, sub_path, b.allocator, size_max) catch |err| switch (err) {
-            error.FileNotFound => "",
-            else => return err,
-        };
+        const present = root.readFileAlloc(io, sub_path, b.allocator, size_max) catch |err|
+            switch (err) {
+                error.FileNotFound => "",
+                else => return err,
+            };
         if (std.mem.eql(u8, wanted, present)) return;
         if (b.graph.environ_map.get("CI") != null) {
             return step.fail(sub_path ++ " is stale: run `npm run build` and commit it", .{});

@@ -1,0 +1,26 @@
+// Who may import whom, from the bottom up: a file may import from its own layer and from the ones
+// above it in these lists. A new file gets its layer here, which is where its place is decided.
+
+export const ZIG_LAYERS = [
+  /^zig\/abi\.zig$/,
+  /^zig\/kernel(?:\.zig$|\/)/,
+  /^zig\/(?:memory|slots|staging|send_chain|registration|buffer_ring|mailbox|stats)\.zig$/,
+  /^zig\/operation(?:\.zig$|\/)/,
+  /^zig\/(?:features|connection|listen)\.zig$/,
+  /^zig\/engine\.zig$/,
+  /^zig\/rings\.zig$/,
+  // The layout reflects on the exports, which hand out its hash.
+  /^zig\/(?:exports|abi_layout)\.zig$/,
+  /^zig\/(?:abi_typescript\.zig|unit_tests\.zig|testing\/.*)$/,
+];
+
+export const SCRIPT_LAYERS = [
+  /^ts\/abi\.ts$/,
+  /^ts\/errors\.ts$/,
+  /^ts\/(?:native|memory)\.ts$/,
+  /^ts\/(?:completion|buffer|stats)\.ts$/,
+  /^ts\/(?:operation|registered)\.ts$/,
+  /^ts\/(?:ring|loop)\.ts$/,
+  /^ts\/(?:listen|connect|socket|datagram|file|timer|post)\.ts$/,
+  /^ts\/index\.ts$/,
+];
