@@ -34,7 +34,7 @@ function countsOfZig({ code, output }) {
   return checked(code, Number(line?.[1] ?? 0), Number(line?.[2] ?? 0));
 }
 
-/** ` N pass` and ` N fail`, each on its own line; what is thrown outside of a test is a fail too. */
+/** ` N pass` and ` N fail`, each on its own line; an error outside of a test is a fail too. */
 function countsOfBun({ code, output }) {
   const count = (word) => {
     const line = [...plain(output).matchAll(new RegExp(`^ *(\\d+) ${word}$`, "gm"))].at(-1);
