@@ -62,7 +62,8 @@ const Server = struct {
     fn run(server: *Server) noreturn {
         server.arm_accept();
         while (true) {
-            server.ring.enter(if (server.hurry) 0 else 1, null);
+            const starved = server.parked_count > 0 and server.quick_count > 0;
+            server.ring.enter(if (server.hurry or starved) 0 else 1, null);
             server.hurry = false;
             // An enter that was pushed back has not run its sends: they would not be finished
             // below.
@@ -152,7 +153,6 @@ const Server = struct {
             server.parked[server.parked_count] = index;
             server.parked_count += 1;
             connection.parked = true;
-            server.hurry = true;
         } else if (!more) {
             connection.ended = true;
             server.hurry = true;
@@ -191,7 +191,7 @@ const Server = struct {
         if (how == .waiting) return;
         sqe.rw_flags |= linux.MSG.DONTWAIT;
         sqe.flags |= linux.IOSQE_CQE_SKIP_SUCCESS;
-        if (chunk.next != none) server.hurry = true;
+        if (chunk.next != none or connection.ended) server.hurry = true;
         server.quick[server.quick_count] = index;
         server.quick_count += 1;
     }
