@@ -6,6 +6,7 @@
 
 const abi = @import("abi.zig");
 const abi_layout = @import("abi_layout.zig");
+const calls = @import("calls.zig");
 const rings = @import("rings.zig");
 
 pub const panic = rings.panic;
@@ -50,29 +51,29 @@ pub export fn bu_ring_disarm(ring: u32) i32 {
 
 pub export fn bu_ring_stats(ring: u32, stats: *abi.Stats) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.read_stats(stats);
+    return calls.read_stats(engine, stats);
 }
 
 /// The listener's index; its generation is in `Control.generation`.
 pub export fn bu_listener_open(ring: u32, address: *const abi.Address, backlog: u32, flags: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.listener_open(address, backlog, flags);
+    return calls.listener_open(engine, address, backlog, flags);
 }
 
 pub export fn bu_listener_address(ring: u32, index: u32, generation: u32, out: *abi.Address) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.listener_address(index, generation, out);
+    return calls.listener_address(engine, index, generation, out);
 }
 
 pub export fn bu_listener_stop(ring: u32, index: u32, generation: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.listener_stop(index, generation);
+    return calls.listener_stop(engine, index, generation);
 }
 
 /// The connection's index; its generation is in `Control.generation`.
 pub export fn bu_connect(ring: u32, address: *const abi.Address, flags: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.connect(address, flags);
+    return calls.connect(engine, address, flags);
 }
 
 /// The number of bytes taken; fewer than `len` means a `drain` record will follow.
@@ -84,18 +85,18 @@ pub export fn bu_connection_write(
     len: u32,
 ) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.connection_write(index, generation, bytes, len);
+    return calls.connection_write(engine, index, generation, bytes, len);
 }
 
 pub export fn bu_connection_shut(ring: u32, index: u32, generation: u32, how: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.connection_shut(index, generation, how);
+    return calls.connection_shut(engine, index, generation, how);
 }
 
 /// `paused` 1 stops receiving, so that TCP pushes back; 0 goes on.
 pub export fn bu_connection_pause(ring: u32, index: u32, generation: u32, paused: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.connection_pause(index, generation, paused);
+    return calls.connection_pause(engine, index, generation, paused);
 }
 
 pub export fn bu_connection_option(
@@ -106,7 +107,7 @@ pub export fn bu_connection_option(
     value: u32,
 ) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.connection_option(index, generation, option, value);
+    return calls.connection_option(engine, index, generation, option, value);
 }
 
 pub export fn bu_connection_address(
@@ -117,31 +118,31 @@ pub export fn bu_connection_address(
     out: *abi.Address,
 ) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.connection_address(index, generation, end, out);
+    return calls.connection_address(engine, index, generation, end, out);
 }
 
 /// A NOP through the ring; the operation's slot index.
 pub export fn bu_nop(ring: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.nop();
+    return calls.nop(engine);
 }
 
 /// A kernel time-out; the operation's slot index. It completes with -ETIME.
 pub export fn bu_timeout(ring: u32, milliseconds: f64) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.timeout(milliseconds);
+    return calls.timeout(engine, milliseconds);
 }
 
 /// Asks the kernel to cancel; the outcome comes from the operation's own completion.
 pub export fn bu_cancel(ring: u32, index: u32, generation: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.cancel(index, generation);
+    return calls.cancel(engine, index, generation);
 }
 
 /// Marks the receive buffer of a `data` record as lent until `bu_buffer_released` gets its bytes.
 pub export fn bu_buffer_lend(ring: u32, buffer: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.buffer_lend(buffer);
+    return rings.buffer_lend(engine, buffer);
 }
 
 /// Deallocator of a lent receive buffer's ArrayBuffer; called by the garbage collector or by

@@ -64,6 +64,8 @@ pub const Peer = struct {
     half_closed: bool = false,
     /// The peer sent RST.
     sent_reset: bool = false,
+    /// The connection broke, whoever noticed.
+    broken: bool = false,
     /// The peer is gone: it reads no more.
     closed: bool = false,
     /// FIN from the engine's end, behind `from_engine`.
@@ -340,6 +342,7 @@ pub const Network = struct {
         assert(self.state == .connected);
         const peer = &network.peers[self.peer];
         self.state = .dead;
+        peer.broken = true;
         // After FIN the kernel says EPIPE to a sender and the end to a receiver.
         self.failure = if (peer.half_closed) errno.pipe else failure;
     }

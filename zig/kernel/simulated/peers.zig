@@ -18,6 +18,8 @@ pub const View = struct {
     ended: bool,
     /// The engine's end sent RST, or this end did; what was on the way may be lost.
     reset: bool,
+    /// The connection broke underneath, whether or not this end has noticed.
+    broken: bool,
     /// Bytes that can be read.
     waiting: usize,
     /// Bytes that can be sent.
@@ -60,6 +62,7 @@ pub fn view(network: *Network, id: u32) ?View {
     return .{
         .ended = peer.ended and peer.from_engine.len == 0,
         .reset = peer.reset or peer.sent_reset,
+        .broken = peer.broken,
         .waiting = peer.from_engine.len,
         .space = if (peer.half_closed or peer.reset) 0 else peer.to_engine.space(),
         .joined = peer.socket != none,

@@ -1,0 +1,407 @@
+//! The engine: one ring's turn, and everything that a turn moves.
+//!
+//! A turn is begin → flush → enter → reap, in that order, for reasons given at each. JavaScript
+//! makes one call for it and reads the records it wrote. The engine owns the tables and the pools
+//! and is owned by one thread (I11). Steps 6, 8 and 10 of the straight line. It never waits on its
+//! own, never calls back, and allocates nothing after `create`.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const abi = @import("abi.zig");
+const seam = @import("kernel.zig");
+const memory = @import("memory.zig");
+const slots = @import("slots.zig");
+const staging = @import("staging.zig");
+const operation = @import("operation.zig");
+const control = @import("operation/control.zig");
+const timer = @import("operation/timer.zig");
+const features = @import("features.zig");
+const Connection = @import("connection.zig").Connection;
+const Listener = @import("listen.zig").Listener;
+const BufferRing = @import("buffer_ring.zig").BufferRing;
+const errno = seam.errno;
+
+/// An operation that JavaScript started on the ring itself.
+pub const Operation = struct {
+    kind: operation.Kind,
+    /// Read by the kernel at submission (timeouts).
+    duration: seam.Timespec = .{ .sec = 0, .nsec = 0 },
+    /// A cancel asked for before an SQE was to be had, or not yet submitted.
+    cancelled: bool = false,
+    submitted: bool = false,
+    /// Cancelled before it was submitted: a NOP went in its place (I2).
+    withdrawn: bool = false,
+    dirty: slots.Link = .{},
+};
+
+pub const Engine = struct {
+    kernel: seam.Kernel,
+    features: features.Set,
+    /// Where `rings.zig` keeps this ring.
+    ring_index: u32 = 0,
+    config: memory.Config,
+    layout: memory.Layout,
+    slab: memory.Mapping,
+    private: memory.Mapping,
+    control: *abi.Control,
+    records: []abi.Record,
+    record_count: u32 = 0,
+    connections: slots.Slots(Connection),
+    listeners: slots.Slots(Listener),
+    operations: slots.Slots(Operation),
+    buffers: BufferRing,
+    staging_pool: staging.Pool,
+    high_water_mark: u32,
+    /// Slots whose state asks for a look at the next flush.
+    dirty: slots.Queue(Connection, "dirty") = .{},
+    dirty_listeners: slots.Queue(Listener, "dirty") = .{},
+    dirty_operations: slots.Queue(Operation, "dirty") = .{},
+    /// Connections that wait for a receive buffer, for a staging block.
+    parked: slots.Queue(Connection, "parked") = .{},
+    starved: slots.Queue(Connection, "starved") = .{},
+    /// Cancel requests whose CQEs are still to come.
+    pending_cancels: u32 = 0,
+    /// The latched fatal error, negative (I8).
+    fatal: i32 = 0,
+    counters: Counters = .{},
+
+    const Counters = struct {
+        turns: u64 = 0,
+        enters: u64 = 0,
+        sqes: u64 = 0,
+        cqes: u64 = 0,
+        cqes_stale: u64 = 0,
+        receive_starved: u64 = 0,
+        parks: u64 = 0,
+        bytes_received: i64 = 0,
+        bytes_sent: i64 = 0,
+        connections_opened: u64 = 0,
+        connections_closed: u64 = 0,
+        accepts_failed: u64 = 0,
+    };
+
+    // Life -------------------------------------------------------------------------------------
+
+    /// Takes the kernel over, also on failure.
+    pub fn create(
+        kernel: seam.Kernel,
+        kernel_features: features.Set,
+        config: *const memory.Config,
+    ) error{ OutOfMemory, BufferRingRefused }!*Engine {
+        var opened = kernel;
+        errdefer opened.close();
+        const layout: memory.Layout = .of(config);
+        const slab = try memory.map(layout.slab_size);
+        errdefer memory.unmap(slab);
+        const private = try memory.map(private_size(config));
+        errdefer memory.unmap(private);
+        var bump: memory.Bump = .{ .memory = private };
+        const engine = &bump.take(Engine, 1)[0];
+        const buffers = config.receive_buffers;
+        const provided = bump.take_aligned(u8, memory.page_size, 16 * @as(usize, buffers));
+        const records: [*]abi.Record = @ptrCast(@alignCast(slab.ptr + layout.records_offset));
+        engine.* = .{
+            .kernel = opened,
+            .features = kernel_features,
+            .config = config.*,
+            .layout = layout,
+            .slab = slab,
+            .private = private,
+            .control = @ptrCast(@alignCast(slab.ptr)),
+            .records = records[0..abi.records_max],
+            .connections = .init(bump.take(slots.Slots(Connection).Entry, config.connections)),
+            .listeners = .init(bump.take(slots.Slots(Listener).Entry, config.listeners)),
+            .operations = .init(bump.take(slots.Slots(Operation).Entry, config.operations)),
+            .buffers = .{
+                .memory = slab[layout.receive_offset..][0 .. @as(usize, buffers) *
+                    config.receive_buffer_size],
+                .size = config.receive_buffer_size,
+                .states = bump.take(@import("buffer_ring.zig").State, buffers),
+                .delivered = bump.take(u16, buffers),
+                .lent = bump.take(u16, buffers),
+            },
+            .staging_pool = .init(
+                slab[layout.staging_offset..][0 .. @as(usize, config.staging_blocks) *
+                    staging.block_size],
+                bump.take(u32, config.staging_blocks),
+            ),
+            .high_water_mark = config.high_water_mark,
+        };
+        if (engine.kernel.buffer_ring_register(provided, buffers) < 0) {
+            return error.BufferRingRefused;
+        }
+        engine.buffers.fill(&engine.kernel);
+        return engine;
+    }
+
+    fn private_size(config: *const memory.Config) usize {
+        const pages_of_alignment = 16 * memory.page_size;
+        return @sizeOf(Engine) + pages_of_alignment +
+            @as(usize, config.connections) * @sizeOf(slots.Slots(Connection).Entry) +
+            @as(usize, config.listeners) * @sizeOf(slots.Slots(Listener).Entry) +
+            @as(usize, config.operations) * @sizeOf(slots.Slots(Operation).Entry) +
+            @as(usize, config.receive_buffers) * (16 + 1 + 2 + 2) +
+            @as(usize, config.staging_blocks) * @sizeOf(u32);
+    }
+
+    /// Frees the memory; the kernel is closed already. The engine is gone afterwards.
+    pub fn destroy(engine: *Engine) void {
+        const slab = engine.slab;
+        const private = engine.private; // holds the engine itself
+        memory.unmap(slab);
+        memory.unmap(private);
+    }
+
+    pub fn has(engine: *const Engine, feature: abi.Feature) bool {
+        return engine.features.contains(feature);
+    }
+
+    // The turn ---------------------------------------------------------------------------------
+
+    /// Rounds that one call makes while they yield no record: a re-arm alone needs a second enter.
+    const rounds_max = 4;
+
+    /// The number of records written, or the latched error.
+    pub fn turn(engine: *Engine, wait_ms: u32) i32 {
+        if (engine.fatal != 0) return engine.fatal;
+        if (wait_ms > seam.wait_ms_max) return errno.inval;
+        engine.counters.turns += 1;
+        engine.begin();
+        var outcome: i32 = 0;
+        for (0..rounds_max) |round| {
+            engine.flush();
+            const waits = wait_ms > 0 and round == 0 and engine.record_count == 0;
+            if (waits or engine.kernel.queued() > 0 or engine.kernel.ready()) {
+                outcome = engine.enter(@intFromBool(waits), wait_ms);
+            }
+            engine.reap();
+            if (outcome < 0) break;
+            if (engine.record_count > 0 or !engine.has_work()) break;
+        }
+        engine.publish_control();
+        if (engine.record_count > 0) return @intCast(engine.record_count);
+        return outcome;
+    }
+
+    /// First, because JavaScript has read the last turn's records by now: its slots and buffers are
+    /// free, and the enter below can already use them.
+    fn begin(engine: *Engine) void {
+        engine.record_count = 0;
+        engine.connections.recycle();
+        engine.listeners.recycle();
+        engine.operations.recycle();
+        engine.buffers.give_back(&engine.kernel);
+        engine.unpark();
+        engine.feed();
+    }
+
+    /// As many parked connections as there are buffers, oldest first: never in a loop, never on a
+    /// timer (K9).
+    fn unpark(engine: *Engine) void {
+        var budget = engine.buffers.free;
+        while (budget > 0) : (budget -= 1) {
+            const index = engine.parked.pop(&engine.connections) orelse return;
+            const connection = engine.connections.at(index);
+            assert(connection.receiving == .parked);
+            connection.receiving = .idle;
+            engine.mark(index);
+        }
+    }
+
+    /// Writers that found the staging pool empty are told in their order, as far as blocks go.
+    fn feed(engine: *Engine) void {
+        var budget = @min(engine.staging_pool.available(), turn_drains_max);
+        while (budget > 0) : (budget -= 1) {
+            const index = engine.starved.pop(&engine.connections) orelse return;
+            engine.connections.at(index).maybe_drain(engine, index);
+        }
+    }
+
+    const turn_drains_max = 512;
+
+    comptime {
+        // Each CQE makes one record at most, and `feed` its share: they always fit (I9).
+        assert(turn_drains_max + abi.turn_cqes_max < abi.records_max);
+    }
+
+    /// Before the enter, so that one system call submits everything that the last round asked for.
+    fn flush(engine: *Engine) void {
+        advance_marked(engine, &engine.dirty_operations, &engine.operations, advance_operation);
+        advance_marked(engine, &engine.dirty_listeners, &engine.listeners, Listener.advance);
+        advance_marked(engine, &engine.dirty, &engine.connections, Connection.advance);
+    }
+
+    fn advance_marked(engine: *Engine, queue: anytype, table: anytype, advance: anytype) void {
+        // Only those marked now: one that is marked again while it advances comes next turn.
+        var left = queue.count;
+        while (left > 0) : (left -= 1) {
+            const index = queue.pop(table).?;
+            if (!advance(table.at(index), engine, index)) {
+                queue.push(table, index);
+                return; // the submission queue is full and the kernel takes no more (I8)
+            }
+        }
+    }
+
+    /// A submission entry. A full queue is handed to the kernel first; null means back-pressure.
+    pub fn sqe(engine: *Engine) ?*seam.Sqe {
+        const entry = engine.kernel.sqe() orelse full: {
+            if (engine.enter(0, 0) < 0) return null;
+            break :full engine.kernel.sqe() orelse return null;
+        };
+        engine.counters.sqes += 1;
+        return entry;
+    }
+
+    /// ≥ 0, -EINTR of a wait, or the fatal error. Back-pressure is 0: what is queued stays queued.
+    fn enter(engine: *Engine, min_complete: u32, wait_ms: u32) i32 {
+        engine.counters.enters += 1;
+        const outcome = engine.kernel.enter(min_complete, wait_ms);
+        if (outcome >= 0) return outcome;
+        switch (outcome) {
+            errno.busy, errno.again => return 0,
+            errno.intr => return if (wait_ms > 0) errno.intr else 0,
+            else => {
+                engine.fatal = outcome;
+                return outcome;
+            },
+        }
+    }
+
+    /// The head moves before anything is dispatched (I7): what a completion submits finds room.
+    fn reap(engine: *Engine) void {
+        var taken: u32 = 0;
+        var batch: [64]seam.Cqe = undefined;
+        while (taken < abi.turn_cqes_max) {
+            const run = engine.kernel.cqes();
+            const count = @min(run.len, batch.len, abi.turn_cqes_max - taken);
+            if (count == 0) break;
+            if (engine.record_count + count > engine.records.len) break;
+            @memcpy(batch[0..count], run[0..count]);
+            engine.kernel.advance(@intCast(count));
+            for (batch[0..count]) |*cqe| operation.complete(engine, cqe);
+            taken += @intCast(count);
+        }
+        engine.counters.cqes += taken;
+    }
+
+    /// Work that another turn would move on without anything new from outside.
+    fn has_work(engine: *const Engine) bool {
+        return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
+            engine.dirty_operations.count > 0 or
+            engine.kernel.queued() > 0 or engine.kernel.ready() or
+            (engine.parked.count > 0 and engine.buffers.free > 0) or
+            (engine.starved.count > 0 and engine.staging_pool.available() > 0);
+    }
+
+    fn publish_control(engine: *Engine) void {
+        engine.control.connections = engine.connections.claimed_count;
+        engine.control.listeners = engine.listeners.claimed_count;
+        engine.control.operations = engine.operations.claimed_count;
+        engine.control.queued = @intFromBool(engine.has_work());
+        engine.control.fatal = @intCast(-engine.fatal);
+        engine.control.lent = engine.buffers.lent_count;
+        engine.control.parked = engine.parked.count;
+    }
+
+    pub fn flush_only(engine: *Engine) i32 {
+        if (engine.fatal != 0) return engine.fatal;
+        engine.flush();
+        if (engine.kernel.queued() == 0) return 0;
+        const outcome = engine.enter(0, 0);
+        return @min(outcome, 0);
+    }
+
+    pub fn arm(engine: *Engine) i32 {
+        const ready = engine.kernel.arm();
+        return @intFromBool(ready or engine.has_work());
+    }
+
+    pub fn disarm(engine: *Engine) i32 {
+        engine.kernel.disarm();
+        return 0;
+    }
+
+    // What completions call --------------------------------------------------------------------
+
+    pub fn mark(engine: *Engine, index: u32) void {
+        engine.dirty.push(&engine.connections, index);
+    }
+
+    pub fn mark_listener(engine: *Engine, index: u32) void {
+        engine.dirty_listeners.push(&engine.listeners, index);
+    }
+
+    pub fn record(
+        engine: *Engine,
+        event: abi.Event,
+        index: u32,
+        result: i32,
+        offset: u32,
+        extra: u32,
+    ) void {
+        const generation = switch (event) {
+            .completion => engine.operations.generation(index),
+            .listener_closed => engine.listeners.generation(index),
+            else => engine.connections.generation(index),
+        };
+        engine.records[engine.record_count] = .{
+            .event = event,
+            .index = index,
+            .generation = generation,
+            .result = result,
+            .offset = offset,
+            .extra = extra,
+        };
+        engine.record_count += 1;
+    }
+
+    /// A CQE without an operation: counted, its buffer goes back, otherwise ignored (I3).
+    pub fn stale(engine: *Engine, cqe: *const seam.Cqe) void {
+        engine.counters.cqes_stale += 1;
+        if (cqe.flags & seam.cqe_flag.buffer != 0) {
+            _ = engine.buffers.deliver(cqe.flags >> seam.cqe_flag.buffer_shift);
+        }
+    }
+
+    pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) void {
+        const settled = engine.operations.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        const result = if (settled.withdrawn) errno.canceled else cqe.res;
+        engine.record(.completion, user_data.slot, result, 0, 0);
+        engine.dirty_operations.remove(&engine.operations, user_data.slot);
+        engine.operations.retire(user_data.slot);
+    }
+
+    pub fn connection_gone(engine: *Engine, index: u32) void {
+        engine.dirty.remove(&engine.connections, index);
+        engine.parked.remove(&engine.connections, index);
+        engine.starved.remove(&engine.connections, index);
+        engine.connections.retire(index);
+    }
+
+    fn advance_operation(self: *Operation, engine: *Engine, index: u32) bool {
+        const generation = engine.operations.generation(index);
+        const slot: u24 = @intCast(index);
+        const user_data: slots.UserData = .{
+            .slot = slot,
+            .kind = self.kind,
+            .generation = generation,
+        };
+        const entry = engine.sqe() orelse return false;
+        if (!self.submitted) {
+            self.submitted = true;
+            self.withdrawn = self.cancelled;
+            switch (if (self.withdrawn) .nop else self.kind) {
+                .timeout => timer.Timeout.prepare(entry, &self.duration, user_data),
+                else => control.Nop.prepare(entry, user_data),
+            }
+            return true;
+        }
+        assert(self.cancelled);
+        const own: slots.UserData = .{ .slot = slot, .kind = .cancel, .generation = generation };
+        control.Cancel.prepare(entry, user_data, own);
+        engine.pending_cancels += 1;
+        return true;
+    }
+};

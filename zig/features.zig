@@ -1,0 +1,193 @@
+//! What the kernel can do: the ladder of ring flags, the functional probe, masks and the reason.
+//!
+//! It probes by doing and compares no versions (DESIGN: probe by doing). Refusals by policy or age
+//! end here with a reason that TypeScript turns into a sentence; shortage means smaller, then an
+//! error. A masked feature is treated as refused. Called once per ring, before anything else.
+
+const std = @import("std");
+const abi = @import("abi.zig");
+const seam = @import("kernel.zig");
+const memory = @import("memory.zig");
+const uring = @import("kernel/uring.zig");
+const slots = @import("slots.zig");
+const socket = @import("operation/socket.zig");
+const linux = seam.linux;
+const errno = seam.errno;
+const Uring = uring.Uring;
+pub const Set = std.EnumSet(abi.Feature);
+
+pub const Refusal = struct { reason: abi.Reason, code: i32 };
+pub const Outcome = union(enum) {
+    ring: struct { kernel: Uring, features: Set },
+    refused: Refusal,
+};
+
+/// Best first; a rung that the kernel refuses with -EINVAL leads to the next (io_uring_setup(2)).
+const ladder = [_]Set{
+    // 6.6: completions run when we ask for them, and the submission array is gone.
+    .initMany(&.{ .single_issuer, .defer_taskrun, .taskrun_flag, .submit_all, .no_sqarray }),
+    // 6.1
+    .initMany(&.{ .single_issuer, .defer_taskrun, .taskrun_flag, .submit_all }),
+    // 5.19: task work waits for the next system call instead of interrupting.
+    .initMany(&.{ .coop_taskrun, .taskrun_flag, .submit_all }),
+    // 5.18
+    .initMany(&.{.submit_all}),
+    .initEmpty(),
+};
+
+/// Flags without which another flag is refused.
+fn consistent(features: Set) Set {
+    var kept = features;
+    if (!kept.contains(.single_issuer)) kept.remove(.defer_taskrun);
+    if (!kept.contains(.defer_taskrun) and !kept.contains(.coop_taskrun)) {
+        kept.remove(.taskrun_flag);
+    }
+    return kept;
+}
+
+pub fn open(config: *const memory.Config) Outcome {
+    var supported = switch (probe(config.features_disabled)) {
+        .supported => |features| features,
+        .refused => |refusal| return .{ .refused = refusal },
+    };
+    var entries = config.entries;
+    while (true) {
+        switch (climb(supported, entries, config.cq_entries)) {
+            .ring => |opened| {
+                if (!opened.kernel.has_registered_fd()) supported.remove(.registered_ring_fd);
+                const unused = setup_features.differenceWith(opened.features);
+                return .{ .ring = .{
+                    .kernel = opened.kernel,
+                    .features = supported.differenceWith(unused),
+                } };
+            },
+            .refused => |refusal| {
+                // Shortage (RLIMIT_MEMLOCK on old kernels, memory): smaller, then an error.
+                if (refusal.code != errno.nomem or entries <= 64) {
+                    return .{ .refused = refusal };
+                }
+                entries /= 2;
+            },
+        }
+    }
+}
+
+const setup_features: Set = .initMany(&.{
+    .single_issuer, .defer_taskrun, .taskrun_flag, .coop_taskrun, .submit_all, .no_sqarray,
+});
+
+fn climb(supported: Set, entries: u32, cq_entries: u32) Outcome {
+    var last: i32 = errno.inval;
+    for (ladder) |rung| {
+        const wanted = consistent(rung.intersectWith(supported));
+        var features = wanted;
+        if (supported.contains(.registered_ring_fd)) features.insert(.registered_ring_fd);
+        const ring = Uring.open(.{
+            .entries = entries,
+            .cq_entries = cq_entries,
+            .features = features,
+        });
+        switch (ring) {
+            .ring => |kernel| return .{ .ring = .{ .kernel = kernel, .features = wanted } },
+            .refused => |code| {
+                last = code;
+                if (code != errno.inval) break;
+            },
+        }
+    }
+    const reason: abi.Reason = if (last == errno.nomem) .out_of_memory else .setup_refused;
+    return .{ .refused = .{ .reason = reason, .code = last } };
+}
+
+const Probed = union(enum) { supported: Set, refused: Refusal };
+
+/// Tries what everything above relies on, on a small ring of its own: a provided-buffer ring, and
+/// receives into it over a socket pair.
+fn probe(disabled: Set) Probed {
+    var supported = Set.initFull().differenceWith(disabled);
+    var ring = switch (climb(supported, 8, 16)) {
+        .ring => |opened| opened.kernel,
+        .refused => |refusal| return .{ .refused = refusal },
+    };
+    defer ring.close();
+    const page = memory.map(2 * memory.page_size) catch
+        return .{ .refused = .{ .reason = .out_of_memory, .code = errno.nomem } };
+    defer memory.unmap(page);
+    if (disabled.contains(.buffer_ring)) {
+        return .{ .refused = .{ .reason = .buffer_ring_refused, .code = 0 } };
+    }
+    const registered = ring.buffer_ring_register(page[0..memory.page_size], 8);
+    if (registered < 0) {
+        return .{ .refused = .{ .reason = .buffer_ring_refused, .code = registered } };
+    }
+    for (0..8) |id| ring.buffer_ring_add(page[memory.page_size + 64 * id ..][0..64], @intCast(id));
+    ring.buffer_ring_publish();
+    if (supported.contains(.multishot_receive)) {
+        if (try_receive(&ring, true) == 0) return .{ .supported = supported };
+        supported.remove(.multishot_receive);
+        supported.remove(.multishot_accept);
+    }
+    const code = try_receive(&ring, false);
+    if (code == 0) return .{ .supported = supported };
+    return .{ .refused = .{ .reason = .receive_refused, .code = code } };
+}
+
+/// 0 if two writes arrive in provided buffers (with one submission, if `multishot`), else the
+/// negative errno of what went wrong.
+fn try_receive(ring: *Uring, multishot: bool) i32 {
+    var pair: [2]i32 = undefined;
+    const made = linux.socket_pair(&pair);
+    if (made < 0) return made;
+    defer linux.close(pair[0]);
+    var writer_open = true;
+    defer if (writer_open) linux.close(pair[1]);
+    const outcome = receive_twice(ring, &pair, multishot);
+    // The end of the stream ends an armed multishot, so that nothing names the probe's memory when
+    // it is unmapped.
+    linux.close(pair[1]);
+    writer_open = false;
+    if (outcome != 0 or multishot) _ = receive_one(ring);
+    return outcome;
+}
+
+fn receive_twice(ring: *Uring, pair: *const [2]i32, multishot: bool) i32 {
+    var armed = false;
+    for (0..2) |_| {
+        if (!armed) {
+            const sqe = ring.sqe() orelse return errno.again;
+            const user_data: slots.UserData = .{ .slot = 0, .kind = .receive, .generation = 0 };
+            socket.Receive.prepare(sqe, pair[0], multishot, user_data);
+            armed = multishot;
+        }
+        const wrote = linux.write(pair[1], "probe");
+        if (wrote < 0) return wrote;
+        const cqe = receive_one(ring) orelse return errno.time;
+        if (cqe.res < 0) return cqe.res;
+        const complete = cqe.res == "probe".len and cqe.flags & seam.cqe_flag.buffer != 0;
+        const more = cqe.flags & seam.cqe_flag.more != 0;
+        if (!complete or more != multishot) return errno.inval;
+    }
+    return 0;
+}
+
+fn receive_one(ring: *Uring) ?linux.Cqe {
+    for (0..10) |_| {
+        const entered = ring.enter(1, 100);
+        const run = ring.cqes();
+        if (run.len > 0) {
+            const cqe = run[0];
+            ring.advance(1);
+            return cqe;
+        }
+        if (entered < 0 and entered != errno.intr) return null;
+    }
+    return null;
+}
+
+test "a rung without its base flag drops what depends on it" {
+    const masked = ladder[0].differenceWith(.initMany(&.{.single_issuer}));
+    const kept = consistent(masked);
+    try std.testing.expect(!kept.contains(.defer_taskrun));
+    try std.testing.expect(!kept.contains(.taskrun_flag));
+    try std.testing.expect(kept.contains(.submit_all));
+}

@@ -1,0 +1,254 @@
+//! The seam: what a kernel must offer, and the one type through which everything above calls it.
+//!
+//! Three kernels speak it: the real ring (`kernel/uring.zig`), the epoll twin (`kernel/epoll.zig`)
+//! and the simulated one (`kernel/simulated.zig`, in test builds only). Above this file there are
+//! SQEs and CQEs and no question which kernel runs. A call is dispatched on the union's tag: one
+//! predicted branch. Steps 5, 7 and 8 of the straight line. `Contract` is the whole list of calls;
+//! a kernel that lacks one, or has it with another signature, does not compile.
+
+const std = @import("std");
+const builtin = @import("builtin");
+pub const linux = @import("kernel/linux.zig");
+pub const SocketAddress = @import("kernel/address.zig").SocketAddress;
+const Uring = @import("kernel/uring.zig").Uring;
+const Simulated = @import("kernel/simulated.zig").Simulated;
+
+pub const Sqe = linux.Sqe;
+pub const Cqe = linux.Cqe;
+pub const Op = linux.Op;
+pub const Timespec = linux.Timespec;
+pub const Iovec = linux.Iovec;
+pub const MessageHeader = linux.MessageHeader;
+pub const errno = linux.errno;
+pub const sqe_flag = linux.sqe_flag;
+pub const cqe_flag = linux.cqe_flag;
+pub const socket_flag = linux.socket_flag;
+pub const End = enum { local, remote };
+pub const Option = enum { no_delay, keep_alive, reuse_address, reuse_port, ipv6_only, linger_reset };
+
+/// Every call that a kernel offers, as a type with one function pointer a field. `Self` is the
+/// kernel. No call blocks but `enter`, and none takes longer than its system call.
+fn Contract(comptime Self: type) type {
+    return struct {
+        /// Gives back everything that the kernel holds for this ring. Memory named by operations
+        /// that are still pending must outlive the call (I1, I10).
+        close: fn (*Self) void,
+        /// A zeroed submission entry, or null while the queue is full (I8: back-pressure).
+        sqe: fn (*Self) ?*Sqe,
+        /// Entries handed out and not yet taken by the kernel.
+        queued: fn (*const Self) u32,
+        /// Free entries: `sqe` succeeds that many times.
+        room: fn (*const Self) u32,
+        /// Submits what is queued and moves completions to the queue. Waits for `min_complete` of
+        /// them, at most `wait_ms` (≤ 1000, I8). Returns the number submitted, 0 on a time-out, or
+        /// -EINTR (waiting only), -EBUSY, -EAGAIN (back-pressure), any other errno being fatal.
+        enter: fn (*Self, min_complete: u32, wait_ms: u32) i32,
+        /// True if completions wait, or the kernel has work that an `enter` would turn into some.
+        ready: fn (*const Self) bool,
+        /// The completions at the head of the queue, as far as they lie in one run.
+        cqes: fn (*Self) []const Cqe,
+        /// Moves the head past `count` of them; their memory may change at once.
+        advance: fn (*Self, count: u32) void,
+        /// Completions that the kernel had to keep outside the queue so far.
+        overflowed: fn (*const Self) u32,
+        /// Makes `memory` (16 bytes an entry, page-aligned) the provided-buffer ring of group 0.
+        buffer_ring_register: fn (*Self, memory: []align(4096) u8, entries: u32) i32,
+        /// Adds one buffer; the kernel sees it at the next publish.
+        buffer_ring_add: fn (*Self, bytes: []u8, id: u16) void,
+        buffer_ring_publish: fn (*Self) void,
+        /// Lets the wake fd signal. True: there is work already, do not sleep.
+        arm: fn (*Self) bool,
+        disarm: fn (*Self) void,
+        /// A non-blocking eventfd, readable when an armed ring has work.
+        wake_fd: fn (*const Self) i32,
+        /// A monotonic clock in nanoseconds.
+        now_ns: fn (*const Self) u64,
+        /// A stream socket of the address's family, close-on-exec: socket(2).
+        socket: fn (*Self, target: *const SocketAddress) i32,
+        bind: fn (*Self, fd: i32, target: *const SocketAddress) i32,
+        listen: fn (*Self, fd: i32, backlog: u32) i32,
+        /// getsockname(2), getpeername(2).
+        address: fn (*Self, fd: i32, end: End, out: *SocketAddress) i32,
+        set_option: fn (*Self, fd: i32, option: Option, value: u32) i32,
+        /// send(2) with MSG_DONTWAIT: takes a copy now or refuses with -EAGAIN.
+        send_now: fn (*Self, fd: i32, bytes: []const u8) i32,
+        /// close(2) of a descriptor that no operation names.
+        close_fd: fn (*Self, fd: i32) void,
+    };
+}
+
+pub const Kernel = union(enum) {
+    uring: Uring,
+    simulated: if (builtin.is_test) *Simulated else noreturn,
+
+    pub fn close(kernel: *Kernel) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).close(),
+        }
+    }
+
+    pub fn sqe(kernel: *Kernel) ?*Sqe {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).sqe(),
+        };
+    }
+
+    pub fn queued(kernel: *const Kernel) u32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).queued(),
+        };
+    }
+
+    pub fn room(kernel: *const Kernel) u32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).room(),
+        };
+    }
+
+    pub fn enter(kernel: *Kernel, min_complete: u32, wait_ms: u32) i32 {
+        std.debug.assert(wait_ms <= wait_ms_max); // I8: no wait is longer
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).enter(min_complete, wait_ms),
+        };
+    }
+
+    pub fn ready(kernel: *const Kernel) bool {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).ready(),
+        };
+    }
+
+    pub fn cqes(kernel: *Kernel) []const Cqe {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).cqes(),
+        };
+    }
+
+    pub fn advance(kernel: *Kernel, count: u32) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).advance(count),
+        }
+    }
+
+    pub fn overflowed(kernel: *const Kernel) u32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).overflowed(),
+        };
+    }
+
+    pub fn buffer_ring_register(kernel: *Kernel, memory: []align(4096) u8, entries: u32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).buffer_ring_register(memory, entries),
+        };
+    }
+
+    pub fn buffer_ring_add(kernel: *Kernel, bytes: []u8, id: u16) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).buffer_ring_add(bytes, id),
+        }
+    }
+
+    pub fn buffer_ring_publish(kernel: *Kernel) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).buffer_ring_publish(),
+        }
+    }
+
+    pub fn arm(kernel: *Kernel) bool {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).arm(),
+        };
+    }
+
+    pub fn disarm(kernel: *Kernel) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).disarm(),
+        }
+    }
+
+    pub fn wake_fd(kernel: *const Kernel) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).wake_fd(),
+        };
+    }
+
+    pub fn now_ns(kernel: *const Kernel) u64 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).now_ns(),
+        };
+    }
+
+    pub fn socket(kernel: *Kernel, target: *const SocketAddress) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).socket(target),
+        };
+    }
+
+    pub fn bind(kernel: *Kernel, fd: i32, target: *const SocketAddress) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).bind(fd, target),
+        };
+    }
+
+    pub fn listen(kernel: *Kernel, fd: i32, backlog: u32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).listen(fd, backlog),
+        };
+    }
+
+    pub fn address(kernel: *Kernel, fd: i32, end: End, out: *SocketAddress) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).address(fd, end, out),
+        };
+    }
+
+    pub fn set_option(kernel: *Kernel, fd: i32, option: Option, value: u32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).set_option(fd, option, value),
+        };
+    }
+
+    pub fn send_now(kernel: *Kernel, fd: i32, bytes: []const u8) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).send_now(fd, bytes),
+        };
+    }
+
+    pub fn close_fd(kernel: *Kernel, fd: i32) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).close_fd(fd),
+        }
+    }
+};
+
+/// A tag holds its kernel, or a pointer to it; a method call looks through one pointer only.
+inline fn direct(self: anytype) if (is_pointer(@TypeOf(self.*))) @TypeOf(self.*) else @TypeOf(self) {
+    return if (comptime is_pointer(@TypeOf(self.*))) self.* else self;
+}
+
+fn is_pointer(comptime T: type) bool {
+    return @typeInfo(T) == .pointer;
+}
+
+/// No wait is longer, else a Worker that is terminated in it would never die (I8).
+pub const wait_ms_max: u32 = 1000;
+
+/// Refuses at comptime a kernel whose calls differ from the contract.
+fn assert_contract(comptime Self: type) void {
+    for (@typeInfo(Contract(Self)).@"struct".fields) |call| {
+        if (!@hasDecl(Self, call.name)) {
+            @compileError(@typeName(Self) ++ " does not offer " ++ call.name);
+        }
+        const offered = @TypeOf(@field(Self, call.name));
+        if (offered != call.type) {
+            @compileError(@typeName(Self) ++ "." ++ call.name ++ " is " ++ @typeName(offered) ++
+                ", the contract says " ++ @typeName(call.type));
+        }
+    }
+}
+
+comptime {
+    assert_contract(Kernel);
+    assert_contract(Uring);
+    if (builtin.is_test) assert_contract(Simulated);
+}

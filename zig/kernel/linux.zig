@@ -1,0 +1,201 @@
+//! What the kernels under the seam need of Linux: layouts, flags, errnos and plain system calls.
+//!
+//! Results are `i32`: ≥ 0, or a negative errno, as in a CQE, so that a plain call and a completed
+//! operation look alike above the seam. Layouts and numbers come from Zig's std; nothing outside
+//! `kernel/` imports `std.os.linux`. EINTR is returned, never looped around (I8).
+
+const std = @import("std");
+const linux = std.os.linux;
+
+pub const Sqe = linux.io_uring_sqe;
+pub const Cqe = linux.io_uring_cqe;
+pub const Op = linux.IORING_OP;
+pub const Params = linux.io_uring_params;
+pub const Timespec = linux.kernel_timespec;
+pub const Iovec = std.posix.iovec_const;
+pub const MessageHeader = linux.msghdr_const;
+pub const Register = linux.IORING_REGISTER;
+
+comptime {
+    std.debug.assert(@sizeOf(Sqe) == 64);
+    std.debug.assert(@sizeOf(Cqe) == 16);
+    std.debug.assert(@sizeOf(Iovec) == 16);
+    std.debug.assert(@sizeOf(MessageHeader) == 56);
+}
+
+/// Negative errno values, as CQEs carry them.
+pub const errno = struct {
+    pub const perm = negative(.PERM);
+    pub const noent = negative(.NOENT);
+    pub const intr = negative(.INTR);
+    pub const io = negative(.IO);
+    pub const badf = negative(.BADF);
+    pub const again = negative(.AGAIN);
+    pub const nomem = negative(.NOMEM);
+    pub const acces = negative(.ACCES);
+    pub const busy = negative(.BUSY);
+    pub const exist = negative(.EXIST);
+    pub const inval = negative(.INVAL);
+    pub const nfile = negative(.NFILE);
+    pub const mfile = negative(.MFILE);
+    pub const pipe = negative(.PIPE);
+    pub const nosys = negative(.NOSYS);
+    pub const time = negative(.TIME);
+    pub const overflow = negative(.OVERFLOW);
+    pub const notsup = negative(.OPNOTSUPP);
+    pub const notconn = negative(.NOTCONN);
+    pub const shutdown = negative(.SHUTDOWN);
+    pub const nobufs = negative(.NOBUFS);
+    pub const connreset = negative(.CONNRESET);
+    pub const connrefused = negative(.CONNREFUSED);
+    pub const connaborted = negative(.CONNABORTED);
+    pub const timedout = negative(.TIMEDOUT);
+    pub const already = negative(.ALREADY);
+    pub const canceled = negative(.CANCELED);
+    pub const nametoolong = negative(.NAMETOOLONG);
+
+    fn negative(comptime code: linux.E) i32 {
+        return -@as(i32, @intFromEnum(code));
+    }
+};
+
+/// Submission entry flags: io_uring_enter(2).
+pub const sqe_flag = struct {
+    pub const buffer_select: u8 = linux.IOSQE_BUFFER_SELECT;
+    pub const io_link: u8 = linux.IOSQE_IO_LINK;
+    pub const io_hardlink: u8 = linux.IOSQE_IO_HARDLINK;
+    /// In `ioprio` of RECV, ACCEPT.
+    pub const receive_multishot: u16 = linux.IORING_RECV_MULTISHOT;
+    pub const accept_multishot: u16 = linux.IORING_ACCEPT_MULTISHOT;
+    /// In `rw_flags` of ASYNC_CANCEL.
+    pub const cancel_all: u32 = linux.IORING_ASYNC_CANCEL_ALL;
+    pub const cancel_fd: u32 = linux.IORING_ASYNC_CANCEL_FD;
+};
+
+/// Completion flags: io_uring_enter(2).
+pub const cqe_flag = struct {
+    /// The upper 16 bits name a provided buffer.
+    pub const buffer: u32 = linux.IORING_CQE_F_BUFFER;
+    /// More completions of the same submission will follow.
+    pub const more: u32 = linux.IORING_CQE_F_MORE;
+    /// The notification of a zero-copy send.
+    pub const notification: u32 = linux.IORING_CQE_F_NOTIF;
+    pub const buffer_shift = linux.IORING_CQE_BUFFER_SHIFT;
+};
+
+pub const socket_flag = struct {
+    pub const cloexec: u32 = linux.SOCK.CLOEXEC;
+    pub const wait_all: u32 = linux.MSG.WAITALL;
+    pub const no_signal: u32 = linux.MSG.NOSIGNAL;
+    pub const dont_wait: u32 = linux.MSG.DONTWAIT;
+    pub const shut_write: u32 = linux.SHUT.WR;
+};
+
+/// Turns a raw system call result into a result as a CQE carries it.
+pub fn result(raw: usize) i32 {
+    const signed: isize = @bitCast(raw);
+    return std.math.cast(i32, signed) orelse errno.overflow;
+}
+
+pub const Mapping = []align(std.heap.page_size_min) u8;
+
+pub fn page_map(size_bytes: usize) error{OutOfMemory}!Mapping {
+    const raw = linux.mmap(
+        null,
+        size_bytes,
+        .{ .READ = true, .WRITE = true },
+        .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true },
+        -1,
+        0,
+    );
+    if (linux.errno(raw) != .SUCCESS) return error.OutOfMemory;
+    const address: [*]align(std.heap.page_size_min) u8 = @ptrFromInt(raw);
+    return address[0..size_bytes];
+}
+
+/// Keeps a mapping out of forked children: they must never share the kernel's buffers (I11).
+pub fn page_keep_from_fork(mapping: Mapping) void {
+    // Refused only for mappings that we do not make; the fork check below guards in any case.
+    _ = linux.madvise(mapping.ptr, mapping.len, linux.MADV.DONTFORK);
+}
+
+/// In a forked child this page reads as zeros: a fork check without a system call (I11).
+pub fn page_wipe_on_fork(page: Mapping) i32 {
+    return result(linux.madvise(page.ptr, page.len, linux.MADV.WIPEONFORK));
+}
+
+pub fn page_unmap(mapping: Mapping) void {
+    const outcome = linux.munmap(mapping.ptr, mapping.len);
+    std.debug.assert(linux.errno(outcome) == .SUCCESS);
+}
+
+pub fn ring_map(fd: i32, offset: u64, size_bytes: usize) error{OutOfMemory}!Mapping {
+    const raw = linux.mmap(
+        null,
+        size_bytes,
+        .{ .READ = true, .WRITE = true },
+        .{ .TYPE = .SHARED, .POPULATE = true },
+        fd,
+        @intCast(offset),
+    );
+    if (linux.errno(raw) != .SUCCESS) return error.OutOfMemory;
+    const address: [*]align(std.heap.page_size_min) u8 = @ptrFromInt(raw);
+    return address[0..size_bytes];
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, through the vDSO where std finds one.
+pub fn now_ns() u64 {
+    var time: linux.timespec = undefined;
+    const outcome = linux.clock_gettime(.MONOTONIC, &time);
+    std.debug.assert(linux.errno(outcome) == .SUCCESS);
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
+/// The register that names the thread: compared to tell the owner without a system call (I11).
+pub fn thread_pointer() usize {
+    return switch (@import("builtin").cpu.arch) {
+        .x86_64 => asm volatile ("movq %%fs:0, %[out]"
+            : [out] "=r" (-> usize),
+        ),
+        .aarch64 => asm volatile ("mrs %[out], tpidr_el0"
+            : [out] "=r" (-> usize),
+        ),
+        else => @compileError("thread pointer of this architecture is not known"),
+    };
+}
+
+pub fn thread_id() i32 {
+    return linux.gettid();
+}
+
+/// True once no thread of this process has the id (ESRCH, see tgkill(2)).
+pub fn thread_is_gone(id: i32) bool {
+    const no_signal: linux.SIG = @enumFromInt(0);
+    return linux.errno(linux.tgkill(linux.getpid(), id, no_signal)) == .SRCH;
+}
+
+pub fn close(fd: i32) void {
+    // close(2) frees the descriptor whatever it returns; there is nothing to retry.
+    _ = linux.close(fd);
+}
+
+pub fn eventfd() i32 {
+    return result(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
+}
+
+pub fn socket_pair(out: *[2]i32) i32 {
+    return result(linux.socketpair(linux.AF.UNIX, linux.SOCK.STREAM | linux.SOCK.CLOEXEC, 0, out));
+}
+
+pub fn write(fd: i32, bytes: []const u8) i32 {
+    return result(linux.write(fd, bytes.ptr, bytes.len));
+}
+
+pub fn stderr_write(text: []const u8) void {
+    _ = linux.write(2, text.ptr, text.len);
+}
+
+pub fn abort() noreturn {
+    _ = linux.tgkill(linux.getpid(), linux.gettid(), .ABRT);
+    linux.exit_group(134); // if the signal is ignored: the status a shell shows for it
+}

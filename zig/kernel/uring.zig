@@ -1,0 +1,404 @@
+//! The real ring: io_uring by raw system calls, no library between.
+//!
+//! Owns the ring fd, its mappings, the registered eventfd and the provided-buffer ring's tail.
+//! Memory order: the kernel's side of every shared word is named at each atomic. Step 7 of the
+//! straight line; called only through `kernel.zig`. It never decides which features to use: that is
+//! `features.zig`, which passes them in.
+
+const std = @import("std");
+const linux = std.os.linux;
+const assert = std.debug.assert;
+const abi = @import("../abi.zig");
+const system = @import("linux.zig");
+const seam = @import("../kernel.zig");
+const SocketAddress = @import("address.zig").SocketAddress;
+const errno = system.errno;
+
+pub const Config = struct {
+    entries: u32,
+    cq_entries: u32,
+    features: std.EnumSet(abi.Feature),
+};
+
+/// One entry of the provided-buffer ring; the first one's `tail` is the ring's (struct
+/// io_uring_buf_ring in io_uring_register(2)).
+const ProvidedBuffer = extern struct { address: u64, len: u32, id: u16, tail: u16 };
+
+pub const Uring = struct {
+    fd: i32,
+    /// What `enter` names: the registered index, or the fd itself.
+    enter_fd: i32,
+    enter_flags: u32,
+    event_fd: i32,
+    ring_memory: system.Mapping,
+    sqe_memory: system.Mapping,
+    sq_head: *u32,
+    sq_tail: *u32,
+    sq_flags: *u32,
+    sq_mask: u32,
+    sq_entries: u32,
+    sqes: [*]Sqe,
+    /// Entries handed out; the kernel sees them when `enter` stores this to `sq_tail`.
+    sq_tail_local: u32,
+    cq_head: *u32,
+    cq_tail: *u32,
+    cq_flags: *u32,
+    cq_overflow: *u32,
+    cq_mask: u32,
+    cq_entries: u32,
+    cqe_array: [*]Cqe,
+    buffers: ?[*]ProvidedBuffer,
+    buffers_mask: u16,
+    buffers_tail: u16,
+
+    const Sqe = system.Sqe;
+    const Cqe = system.Cqe;
+
+    /// Sets a ring up with exactly these features; the negative errno of what was refused.
+    pub fn open(config: Config) union(enum) { ring: Uring, refused: i32 } {
+        assert(std.math.isPowerOfTwo(config.entries));
+        var params = std.mem.zeroes(system.Params);
+        params.flags = setup_flags(config.features) |
+            linux.IORING_SETUP_CQSIZE | linux.IORING_SETUP_CLAMP;
+        params.cq_entries = config.cq_entries;
+        const fd = system.result(linux.io_uring_setup(config.entries, &params));
+        if (fd < 0) return .{ .refused = fd };
+        // The kernel keeps completions that overflow, and both rings lie in one mapping, since 5.5.
+        const needed = linux.IORING_FEAT_SINGLE_MMAP | linux.IORING_FEAT_NODROP |
+            linux.IORING_FEAT_EXT_ARG;
+        if (params.features & needed != needed) {
+            system.close(fd);
+            return .{ .refused = errno.nosys };
+        }
+        var ring = map(fd, &params, config.features) catch {
+            system.close(fd);
+            return .{ .refused = errno.nomem };
+        };
+        ring.event_fd = system.eventfd();
+        if (ring.event_fd < 0) return ring.abandon(ring.event_fd);
+        const registered = ring.register(.REGISTER_EVENTFD, &ring.event_fd, 1);
+        if (registered < 0) return ring.abandon(registered);
+        ring.disarm();
+        if (config.features.contains(.registered_ring_fd)) ring.register_ring_fd();
+        return .{ .ring = ring };
+    }
+
+    fn abandon(ring: *Uring, refusal: i32) @TypeOf(open(undefined)) {
+        ring.close();
+        return .{ .refused = refusal };
+    }
+
+    fn setup_flags(features: std.EnumSet(abi.Feature)) u32 {
+        var flags: u32 = 0;
+        var iterator = features.iterator();
+        while (iterator.next()) |feature| flags |= switch (feature) {
+            .single_issuer => linux.IORING_SETUP_SINGLE_ISSUER,
+            .defer_taskrun => linux.IORING_SETUP_DEFER_TASKRUN,
+            .taskrun_flag => linux.IORING_SETUP_TASKRUN_FLAG,
+            .coop_taskrun => linux.IORING_SETUP_COOP_TASKRUN,
+            .submit_all => linux.IORING_SETUP_SUBMIT_ALL,
+            .no_sqarray => linux.IORING_SETUP_NO_SQARRAY,
+            .registered_ring_fd, .buffer_ring, .multishot_receive, .multishot_accept => 0,
+        };
+        return flags;
+    }
+
+    fn map(fd: i32, params: *const system.Params, features: std.EnumSet(abi.Feature)) !Uring {
+        const sq = params.sq_off;
+        const cq = params.cq_off;
+        const cq_end = cq.cqes + params.cq_entries * @sizeOf(Cqe);
+        const sq_end = if (features.contains(.no_sqarray))
+            cq_end
+        else
+            sq.array + params.sq_entries * @sizeOf(u32);
+        const ring_memory = try system.ring_map(fd, linux.IORING_OFF_SQ_RING, @max(cq_end, sq_end));
+        errdefer system.page_unmap(ring_memory);
+        const sqe_memory = try system.ring_map(
+            fd,
+            linux.IORING_OFF_SQES,
+            params.sq_entries * @sizeOf(Sqe),
+        );
+        // A forked child must not submit from the parent's ring (I11).
+        system.page_keep_from_fork(ring_memory);
+        system.page_keep_from_fork(sqe_memory);
+        if (!features.contains(.no_sqarray)) {
+            // Identity: entry i of the queue is always sqes[i], so the array is written once.
+            const array = word_array(ring_memory, sq.array);
+            for (0..params.sq_entries) |i| array[i] = @intCast(i);
+        }
+        return .{
+            .fd = fd,
+            .enter_fd = fd,
+            .enter_flags = 0,
+            .event_fd = -1,
+            .ring_memory = ring_memory,
+            .sqe_memory = sqe_memory,
+            .sq_head = word(ring_memory, sq.head),
+            .sq_tail = word(ring_memory, sq.tail),
+            .sq_flags = word(ring_memory, sq.flags),
+            .sq_mask = word(ring_memory, sq.ring_mask).*,
+            .sq_entries = params.sq_entries,
+            .sqes = @ptrCast(sqe_memory.ptr),
+            .sq_tail_local = word(ring_memory, sq.tail).*,
+            .cq_head = word(ring_memory, cq.head),
+            .cq_tail = word(ring_memory, cq.tail),
+            .cq_flags = word(ring_memory, cq.flags),
+            .cq_overflow = word(ring_memory, cq.overflow),
+            .cq_mask = word(ring_memory, cq.ring_mask).*,
+            .cq_entries = params.cq_entries,
+            .cqe_array = @ptrCast(@alignCast(ring_memory.ptr + cq.cqes)),
+            .buffers = null,
+            .buffers_mask = 0,
+            .buffers_tail = 0,
+        };
+    }
+
+    fn word(memory: []u8, offset: u32) *u32 {
+        return @ptrCast(@alignCast(memory[offset..].ptr));
+    }
+
+    fn word_array(memory: []u8, offset: u32) [*]u32 {
+        return @ptrCast(@alignCast(memory[offset..].ptr));
+    }
+
+    fn register(ring: *Uring, opcode: system.Register, argument: ?*const anyopaque, n: u32) i32 {
+        return system.result(linux.io_uring_register(ring.fd, opcode, argument, n));
+    }
+
+    /// Saves the fd lookup of each enter; a refusal leaves the plain fd in use.
+    fn register_ring_fd(ring: *Uring) void {
+        var update: linux.io_uring_rsrc_update = .{
+            .offset = std.math.maxInt(u32), // any free index
+            .resv = 0,
+            .data = @intCast(ring.fd),
+        };
+        if (ring.register(.REGISTER_RING_FDS, &update, 1) != 1) return;
+        ring.enter_fd = @intCast(update.offset);
+        ring.enter_flags = linux.IORING_ENTER_REGISTERED_RING;
+    }
+
+    pub fn has_registered_fd(ring: *const Uring) bool {
+        return ring.enter_flags & linux.IORING_ENTER_REGISTERED_RING != 0;
+    }
+
+    /// Must run on the owner's thread: a registered index belongs to the task, and as long as it
+    /// stands the ring lives on though its fd is closed (I10).
+    pub fn close(ring: *Uring) void {
+        if (ring.has_registered_fd()) {
+            var update: linux.io_uring_rsrc_update = .{
+                .offset = @intCast(ring.enter_fd),
+                .resv = 0,
+                .data = 0,
+            };
+            _ = ring.register(.UNREGISTER_RING_FDS, &update, 1);
+        }
+        ring.close_foreign();
+    }
+
+    /// The same from another thread, once the owner is gone and its registered indices with it.
+    pub fn close_foreign(ring: *Uring) void {
+        system.page_unmap(ring.ring_memory);
+        system.page_unmap(ring.sqe_memory);
+        system.close(ring.fd);
+        if (ring.event_fd >= 0) system.close(ring.event_fd);
+        ring.* = undefined;
+    }
+
+    pub fn sqe(ring: *Uring) ?*Sqe {
+        // Acquire: the kernel releases the head after it has read the entries before it.
+        const head = @atomicLoad(u32, ring.sq_head, .acquire);
+        if (ring.sq_tail_local -% head >= ring.sq_entries) return null;
+        const entry = &ring.sqes[ring.sq_tail_local & ring.sq_mask];
+        ring.sq_tail_local +%= 1;
+        entry.* = std.mem.zeroes(Sqe);
+        return entry;
+    }
+
+    pub fn queued(ring: *const Uring) u32 {
+        return ring.sq_tail_local -% @atomicLoad(u32, ring.sq_head, .acquire);
+    }
+
+    pub fn room(ring: *const Uring) u32 {
+        return ring.sq_entries - ring.queued();
+    }
+
+    pub fn enter(ring: *Uring, min_complete: u32, wait_ms: u32) i32 {
+        // Release: pairs with the kernel's acquire of the tail; the entries must be seen before it.
+        @atomicStore(u32, ring.sq_tail, ring.sq_tail_local, .release);
+        const waits = min_complete > 0 and wait_ms > 0;
+        const timespec: system.Timespec = .{
+            .sec = wait_ms / 1000,
+            .nsec = @as(i64, wait_ms % 1000) * std.time.ns_per_ms,
+        };
+        const argument: linux.io_uring_getevents_arg = .{
+            .sigmask = 0,
+            .sigmask_sz = 0,
+            .pad = 0,
+            .ts = @intFromPtr(&timespec),
+        };
+        // With DEFER_TASKRUN completions appear only in an enter that asks for events.
+        var flags = ring.enter_flags | linux.IORING_ENTER_GETEVENTS;
+        if (waits) flags |= linux.IORING_ENTER_EXT_ARG;
+        var tries: u32 = 0;
+        while (true) : (tries += 1) {
+            const outcome = system.result(linux.syscall6(
+                .io_uring_enter,
+                @as(usize, @bitCast(@as(isize, ring.enter_fd))),
+                ring.queued(),
+                if (waits) min_complete else 0,
+                flags,
+                if (waits) @intFromPtr(&argument) else 0,
+                if (waits) @sizeOf(linux.io_uring_getevents_arg) else 0,
+            ));
+            if (outcome == errno.time) return 0;
+            // An enter that does not wait is interrupted only by a burst of signals (I8).
+            if (outcome == errno.intr and !waits and tries < interrupted_tries_max) continue;
+            return outcome;
+        }
+    }
+
+    const interrupted_tries_max = 16;
+
+    pub fn ready(ring: *const Uring) bool {
+        const pending = linux.IORING_SQ_TASKRUN | linux.IORING_SQ_CQ_OVERFLOW;
+        // Acquire on the tail: pairs with the kernel's release after it has written the entries.
+        // Relaxed on the flags: an enter follows, which orders everything.
+        return @atomicLoad(u32, ring.cq_tail, .acquire) != ring.cq_head.* or
+            @atomicLoad(u32, ring.sq_flags, .monotonic) & pending != 0;
+    }
+
+    pub fn cqes(ring: *Uring) []const Cqe {
+        const head = ring.cq_head.*; // only we write it
+        const waiting = @atomicLoad(u32, ring.cq_tail, .acquire) -% head;
+        const start = head & ring.cq_mask;
+        return ring.cqe_array[start .. start + @min(waiting, ring.cq_entries - start)];
+    }
+
+    pub fn advance(ring: *Uring, count: u32) void {
+        // Release: the kernel may overwrite the entries once it sees the head.
+        @atomicStore(u32, ring.cq_head, ring.cq_head.* +% count, .release);
+    }
+
+    pub fn overflowed(ring: *const Uring) u32 {
+        return @atomicLoad(u32, ring.cq_overflow, .monotonic);
+    }
+
+    pub fn buffer_ring_register(ring: *Uring, memory: []align(4096) u8, entries: u32) i32 {
+        assert(std.math.isPowerOfTwo(entries) and entries <= abi.receive_buffers_max);
+        assert(memory.len >= entries * @sizeOf(ProvidedBuffer));
+        const registration: linux.io_uring_buf_reg = .{
+            .ring_addr = @intFromPtr(memory.ptr),
+            .ring_entries = entries,
+            .bgid = 0,
+            .flags = std.mem.zeroes(@FieldType(linux.io_uring_buf_reg, "flags")),
+            .resv = @splat(0),
+        };
+        const outcome = ring.register(.REGISTER_PBUF_RING, &registration, 1);
+        if (outcome < 0) return outcome;
+        ring.buffers = @ptrCast(memory.ptr);
+        ring.buffers_mask = @intCast(entries - 1);
+        ring.buffers_tail = 0;
+        return 0;
+    }
+
+    pub fn buffer_ring_add(ring: *Uring, bytes: []u8, id: u16) void {
+        const entry = &ring.buffers.?[ring.buffers_tail & ring.buffers_mask];
+        // Field by field: the first entry's last two bytes are the ring's tail.
+        entry.address = @intFromPtr(bytes.ptr);
+        entry.len = @intCast(bytes.len);
+        entry.id = id;
+        ring.buffers_tail +%= 1;
+    }
+
+    pub fn buffer_ring_publish(ring: *Uring) void {
+        // Release: pairs with the kernel's acquire; the entries must be seen before the tail.
+        @atomicStore(u16, &ring.buffers.?[0].tail, ring.buffers_tail, .release);
+    }
+
+    pub fn arm(ring: *Uring) bool {
+        @atomicStore(u32, ring.cq_flags, 0, .monotonic);
+        // Full barrier: the store above must be visible before the checks below are read, else a
+        // completion could miss both (the kernel reads cq_flags after an atomic on its own list).
+        full_fence();
+        return ring.ready();
+    }
+
+    pub fn disarm(ring: *Uring) void {
+        // Only a hint to the kernel: a signal that slips through is a spurious wake-up.
+        @atomicStore(u32, ring.cq_flags, linux.IORING_CQ_EVENTFD_DISABLED, .monotonic);
+    }
+
+    fn full_fence() void {
+        switch (@import("builtin").cpu.arch) {
+            .x86_64 => asm volatile ("mfence" ::: .{ .memory = true }),
+            .aarch64 => asm volatile ("dmb ish" ::: .{ .memory = true }),
+            else => @compileError("full fence of this architecture is not known"),
+        }
+    }
+
+    pub fn wake_fd(ring: *const Uring) i32 {
+        return ring.event_fd;
+    }
+
+    pub fn now_ns(_: *const Uring) u64 {
+        return system.now_ns();
+    }
+
+    pub fn socket(_: *Uring, target: *const SocketAddress) i32 {
+        const kind = linux.SOCK.STREAM | linux.SOCK.CLOEXEC;
+        // Blocking on purpose: the ring arms a poll itself, while O_NONBLOCK would make it answer
+        // -EAGAIN instead.
+        return system.result(linux.socket(target.family(), kind, 0));
+    }
+
+    pub fn bind(_: *Uring, fd: i32, target: *const SocketAddress) i32 {
+        return system.result(linux.bind(fd, @ptrCast(&target.bytes), target.len));
+    }
+
+    pub fn listen(_: *Uring, fd: i32, backlog: u32) i32 {
+        return system.result(linux.listen(fd, backlog));
+    }
+
+    pub fn address(_: *Uring, fd: i32, end: seam.End, out: *SocketAddress) i32 {
+        out.* = .{ .bytes = @splat(0), .len = out.bytes.len };
+        return system.result(switch (end) {
+            .local => linux.getsockname(fd, @ptrCast(&out.bytes), &out.len),
+            .remote => linux.getpeername(fd, @ptrCast(&out.bytes), &out.len),
+        });
+    }
+
+    pub fn set_option(_: *Uring, fd: i32, option: seam.Option, value: u32) i32 {
+        const tcp = linux.IPPROTO.TCP;
+        const socket_level = linux.SOL.SOCKET;
+        return switch (option) {
+            .no_delay => set_word(fd, tcp, linux.TCP.NODELAY, value),
+            .reuse_address => set_word(fd, socket_level, linux.SO.REUSEADDR, value),
+            .reuse_port => set_word(fd, socket_level, linux.SO.REUSEPORT, value),
+            .ipv6_only => set_word(fd, linux.IPPROTO.IPV6, linux.IPV6.V6ONLY, value),
+            .linger_reset => set_bytes(fd, socket_level, linux.SO.LINGER, &[2]u32{ 1, 0 }),
+            .keep_alive => keep_alive: {
+                const enabled = set_word(fd, socket_level, linux.SO.KEEPALIVE, @intFromBool(value > 0));
+                if (enabled < 0 or value == 0) break :keep_alive enabled;
+                break :keep_alive set_word(fd, tcp, linux.TCP.KEEPIDLE, value);
+            },
+        };
+    }
+
+    fn set_word(fd: i32, level: i32, name: u32, value: u32) i32 {
+        return set_bytes(fd, level, name, &[1]u32{value});
+    }
+
+    fn set_bytes(fd: i32, level: i32, name: u32, words: []const u32) i32 {
+        const bytes = std.mem.sliceAsBytes(words);
+        return system.result(linux.setsockopt(fd, level, name, bytes.ptr, @intCast(bytes.len)));
+    }
+
+    pub fn send_now(_: *Uring, fd: i32, bytes: []const u8) i32 {
+        const flags = system.socket_flag.dont_wait | system.socket_flag.no_signal;
+        return system.result(linux.sendto(fd, bytes.ptr, bytes.len, flags, null, 0));
+    }
+
+    pub fn close_fd(_: *Uring, fd: i32) void {
+        system.close(fd);
+    }
+};

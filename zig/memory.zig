@@ -1,0 +1,153 @@
+//! Memory of a ring: the slab, which JavaScript sees and the kernel writes to, and the private
+//! mapping with everything else. Two mappings, made at open, never grown.
+//!
+//!     slab     | control | records | scratch | receive buffers | staging blocks |
+//!     private  | Engine | provided-buffer ring | buffer states | staging links | slot tables |
+//!
+//! Both stay out of forked children. Untouched pages cost nothing, so tables are sized generously.
+
+const std = @import("std");
+const abi = @import("abi.zig");
+const linux = @import("kernel.zig").linux;
+
+pub const page_size = 4096;
+pub const Mapping = linux.Mapping;
+
+/// Sizes after defaults and limits were applied.
+pub const Config = struct {
+    entries: u32,
+    cq_entries: u32,
+    receive_buffers: u32,
+    receive_buffer_size: u32,
+    connections: u32,
+    listeners: u32,
+    operations: u32,
+    staging_blocks: u32,
+    high_water_mark: u32,
+    features_disabled: std.EnumSet(abi.Feature),
+
+    /// Defaults, each with its reason.
+    const defaults: Config = .{
+        .entries = 1024, // a turn's worth of submissions for 512 busy connections, twice
+        .cq_entries = 8192, // multishot posts without asking; below 4096 it overflows (KERNEL)
+        .receive_buffers = 512,
+        .receive_buffer_size = 16384, // the largest size at which multishot still wins
+        .connections = 65536,
+        .listeners = 256,
+        .operations = 65536,
+        .staging_blocks = 16384, // 32 MiB when every block is in use
+        .high_water_mark = 256 * 1024, // one full send in flight, or filling
+        .features_disabled = .initEmpty(),
+    };
+
+    pub fn from(options: *const abi.RingOptions) error{Invalid}!Config {
+        var config = defaults;
+        inline for (.{
+            "entries",         "cq_entries", "receive_buffers", "receive_buffer_size",
+            "connections",     "listeners",  "operations",      "staging_blocks",
+            "high_water_mark",
+        }) |name| {
+            const asked = @field(options, name);
+            if (asked != 0) @field(config, name) = asked;
+        }
+        inline for (@typeInfo(abi.Feature).@"enum".fields) |field| {
+            const feature: abi.Feature = @enumFromInt(field.value);
+            if (options.features_disabled >> field.value & 1 != 0) {
+                config.features_disabled.insert(feature);
+            }
+        }
+        try config.check();
+        return config;
+    }
+
+    fn check(config: *const Config) error{Invalid}!void {
+        const power = std.math.isPowerOfTwo;
+        if (!power(config.entries) or config.entries > 32768) return error.Invalid;
+        if (!power(config.cq_entries) or config.cq_entries < 4096) return error.Invalid;
+        if (config.cq_entries > 131072 or config.cq_entries < config.entries) return error.Invalid;
+        if (!power(config.receive_buffers)) return error.Invalid;
+        if (config.receive_buffers > abi.receive_buffers_max) return error.Invalid;
+        if (config.receive_buffer_size < 64) return error.Invalid;
+        if (config.receive_buffer_size > abi.receive_buffer_size_max) return error.Invalid;
+        if (config.receive_buffer_size % 64 != 0) return error.Invalid; // cache lines
+        for ([_]u32{ config.connections, config.listeners, config.operations }) |count| {
+            if (count > abi.slots_max) return error.Invalid;
+        }
+        if (config.staging_blocks > 1 << 20) return error.Invalid;
+        if (config.high_water_mark > 1 << 30) return error.Invalid;
+        // Offsets in records are u32.
+        if (Layout.of(config).slab_size > std.math.maxInt(u32)) return error.Invalid;
+    }
+};
+
+/// Byte offsets in the slab.
+pub const Layout = struct {
+    records_offset: u32,
+    scratch_offset: u32,
+    receive_offset: u32,
+    staging_offset: u64,
+    slab_size: u64,
+
+    pub fn of(config: *const Config) Layout {
+        const records: u32 = page_size;
+        const scratch = records + abi.records_max * @sizeOf(abi.Record);
+        const receive = scratch + abi.scratch_size;
+        const receive_size = @as(u64, config.receive_buffers) * config.receive_buffer_size;
+        const staging = std.mem.alignForward(u64, receive + receive_size, page_size);
+        const staging_size = @as(u64, config.staging_blocks) * abi.staging_block_size;
+        return .{
+            .records_offset = records,
+            .scratch_offset = scratch,
+            .receive_offset = receive,
+            .staging_offset = staging,
+            .slab_size = std.mem.alignForward(u64, staging + staging_size, page_size),
+        };
+    }
+};
+
+/// Hands out pieces of a mapping that is zero and was never touched.
+pub const Bump = struct {
+    memory: Mapping,
+    used: usize = 0,
+
+    pub fn take(bump: *Bump, comptime T: type, count: usize) []T {
+        return @alignCast(bump.take_aligned(T, @alignOf(T), count));
+    }
+
+    pub fn take_aligned(
+        bump: *Bump,
+        comptime T: type,
+        comptime alignment: usize,
+        count: usize,
+    ) []align(alignment) T {
+        const start = std.mem.alignForward(usize, bump.used, alignment);
+        bump.used = start + count * @sizeOf(T);
+        std.debug.assert(bump.used <= bump.memory.len);
+        const pointer: [*]align(alignment) T = @ptrCast(@alignCast(bump.memory[start..].ptr));
+        return pointer[0..count];
+    }
+};
+
+pub fn map(size_bytes: usize) error{OutOfMemory}!Mapping {
+    const mapping = try linux.page_map(std.mem.alignForward(usize, size_bytes, page_size));
+    linux.page_keep_from_fork(mapping);
+    return mapping;
+}
+
+pub const unmap = linux.page_unmap;
+
+test "zero options mean the defaults, and odd ones are refused" {
+    var options = std.mem.zeroes(abi.RingOptions);
+    const config = try Config.from(&options);
+    try std.testing.expectEqual(Config.defaults.cq_entries, config.cq_entries);
+    inline for (.{
+        .{ "entries", 3 },               .{ "cq_entries", 2048 },
+        .{ "receive_buffers", 3 },       .{ "receive_buffers", 65536 },
+        .{ "receive_buffer_size", 100 }, .{ "receive_buffer_size", 1 << 21 },
+        .{ "connections", 1 << 24 },     .{ "staging_blocks", 1 << 21 },
+    }) |case| {
+        options = std.mem.zeroes(abi.RingOptions);
+        @field(options, case[0]) = case[1];
+        try std.testing.expectError(error.Invalid, Config.from(&options));
+    }
+}

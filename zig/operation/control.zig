@@ -1,0 +1,36 @@
+//! Operations on the ring itself: NOP and ASYNC_CANCEL.
+//!
+//! A cancel request is an operation of its own kind: its CQE never settles the target (I2).
+
+const kernel = @import("../kernel.zig");
+const Engine = @import("../engine.zig").Engine;
+const UserData = @import("../slots.zig").UserData;
+
+/// IORING_OP_NOP: completes with 0 in the turn that submits it.
+pub const Nop = struct {
+    pub fn prepare(sqe: *kernel.Sqe, user_data: UserData) void {
+        sqe.opcode = .NOP;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
+        engine.settle(user_data, cqe);
+    }
+};
+
+/// IORING_OP_ASYNC_CANCEL by `user_data`. The result (0, -ENOENT, -EALREADY) is not looked at: the
+/// target's own CQE says what became of it.
+pub const Cancel = struct {
+    pub fn prepare(sqe: *kernel.Sqe, target: UserData, user_data: UserData) void {
+        sqe.opcode = .ASYNC_CANCEL;
+        sqe.fd = -1;
+        sqe.addr = @bitCast(target);
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
+        _ = user_data;
+        _ = cqe;
+        engine.pending_cancels -= 1;
+    }
+};

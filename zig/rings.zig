@@ -1,0 +1,259 @@
+//! Every ring of the process: handles, owners, the end of a ring's memory.
+//!
+//! A ring belongs to the thread that opened it (I11). JavaScript names it by a handle: slot and
+//! generation in a table that all threads share, so a stale or foreign handle is an errno and never
+//! a pointer. Memory lives until the kernel is closed *and* the last ArrayBuffer over it is gone;
+//! a terminated Worker runs no JavaScript, so its deallocators are also what closes its ring (I10).
+
+const std = @import("std");
+const assert = std.debug.assert;
+const abi = @import("abi.zig");
+const seam = @import("kernel.zig");
+const memory = @import("memory.zig");
+const features = @import("features.zig");
+const teardown = @import("teardown.zig");
+const Engine = @import("engine.zig").Engine;
+const linux = seam.linux;
+const errno = seam.errno;
+
+/// free ──open──▶ open ──close──▶ closing ──last view──▶ free
+///                  └─ deallocator on a foreign thread ─▶ orphaned ──later open──▶ free
+const State = enum(u32) { free, claimed, open, closed, orphaned };
+
+const Ring = struct {
+    /// Atomic: the word by which threads hand the entry to one another.
+    state: State = .free,
+    generation: u32 = 0,
+    owner: usize = 0,
+    owner_id: i32 = 0,
+    engine: *Engine = undefined,
+    /// ArrayBuffers over the slab: the slab's own and lent receive buffers. Atomic.
+    views: u32 = 0,
+};
+
+var table: [abi.rings_max]Ring = @splat(.{});
+/// Holds 1 in this process and 0 in a forked child (I11). Null until the first open.
+var fork_mark: ?*u8 = null;
+
+const index_bits = std.math.log2_int(u32, abi.rings_max);
+/// A handle stays below 2^31, so that it is a small integer in JavaScript and a positive result.
+const generation_mask = (1 << (31 - index_bits)) - 1;
+
+const Refused = error{ Stale, OtherThread, Forked };
+
+pub fn of(handle: u32) Refused!*Engine {
+    const ring = &table[handle % abi.rings_max];
+    const mark = fork_mark orelse return error.Stale;
+    if (@as(*volatile u8, mark).* != 1) return error.Forked;
+    // Acquire: pairs with the release in `open`. Only the owner moves the state away from open.
+    if (@atomicLoad(State, &ring.state, .acquire) != .open) return error.Stale;
+    if (ring.generation != handle >> index_bits) return error.Stale;
+    if (ring.owner != linux.thread_pointer()) return error.OtherThread;
+    return ring.engine;
+}
+
+pub fn refuse(refused: Refused) i32 {
+    return switch (refused) {
+        error.Stale => errno.badf,
+        error.OtherThread => errno.exist,
+        error.Forked => errno.perm,
+    };
+}
+
+// Opening --------------------------------------------------------------------------------------
+
+pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
+    info.* = std.mem.zeroes(abi.RingInfo);
+    const backend = std.enums.fromInt(abi.Backend, @intFromEnum(options.backend)) orelse
+        return errno.inval;
+    if (backend != .none and backend != .uring) return errno.notsup;
+    const config = memory.Config.from(options) catch return errno.inval;
+    if (!prepare_fork_mark()) return refuse_open(info, .out_of_memory, errno.nomem);
+    bury_orphans();
+    const ring = claim() orelse return errno.mfile;
+    const index = ring_index(ring);
+    const opened = switch (features.open(&config)) {
+        .ring => |opened| opened,
+        .refused => |refusal| {
+            free(ring);
+            return refuse_open(info, refusal.reason, refusal.code);
+        },
+    };
+    const engine = Engine.create(
+        .{ .uring = opened.kernel },
+        opened.features,
+        &config,
+    ) catch |failure| {
+        free(ring);
+        return switch (failure) {
+            error.OutOfMemory => refuse_open(info, .out_of_memory, errno.nomem),
+            error.BufferRingRefused => refuse_open(info, .buffer_ring_refused, errno.nomem),
+        };
+    };
+    ring.generation = (ring.generation + 1) & generation_mask;
+    ring.owner = linux.thread_pointer();
+    ring.owner_id = linux.thread_id();
+    ring.engine = engine;
+    engine.ring_index = index;
+    ring.views = 1; // the slab's
+    describe(engine, info);
+    info.handle = ring.generation << index_bits | index;
+    info.context = @floatFromInt(@intFromPtr(ring));
+    info.reason = if (backend == .none) .probed else .requested;
+    // Release: pairs with the acquire in `of`.
+    @atomicStore(State, &ring.state, .open, .release);
+    return 0;
+}
+
+fn describe(engine: *Engine, info: *abi.RingInfo) void {
+    info.backend = .uring;
+    info.features = engine.features.bits.mask;
+    switch (engine.kernel) {
+        .uring => |*kernel| {
+            info.sq_entries = kernel.sq_entries;
+            info.cq_entries = kernel.cq_entries;
+        },
+        .simulated => {},
+    }
+    info.wake_fd = engine.kernel.wake_fd();
+    info.slab_address = @floatFromInt(@intFromPtr(engine.slab.ptr));
+    info.slab_size = @floatFromInt(engine.slab.len);
+    info.records_offset = engine.layout.records_offset;
+    info.scratch_offset = engine.layout.scratch_offset;
+    info.receive_offset = engine.layout.receive_offset;
+    info.receive_buffer_size = engine.buffers.size;
+    info.receive_buffers = engine.buffers.count();
+    info.high_water_mark = engine.high_water_mark;
+}
+
+fn refuse_open(info: *abi.RingInfo, reason: abi.Reason, code: i32) i32 {
+    info.reason = reason;
+    info.reason_errno = @intCast(-code);
+    return if (code < 0) code else errno.notsup;
+}
+
+fn prepare_fork_mark() bool {
+    if (@atomicLoad(?*u8, &fork_mark, .acquire) != null) return true;
+    const page = linux.page_map(memory.page_size) catch return false;
+    page[0] = 1;
+    // Without MADV_WIPEONFORK (before 4.14) a child is not told apart; such kernels have no ring.
+    _ = linux.page_wipe_on_fork(page);
+    // Acquire/release: another thread may have been first, then its page serves and ours goes.
+    if (@cmpxchgStrong(?*u8, &fork_mark, null, &page[0], .acq_rel, .acquire) != null) {
+        linux.page_unmap(page);
+    }
+    return true;
+}
+
+fn claim() ?*Ring {
+    for (&table) |*ring| {
+        // Acquire: pairs with the release in `free`.
+        const seen = @cmpxchgStrong(State, &ring.state, .free, .claimed, .acquire, .monotonic);
+        if (seen == null) return ring;
+    }
+    return null;
+}
+
+fn free(ring: *Ring) void {
+    // Release: the next owner sees the entry as we left it.
+    @atomicStore(State, &ring.state, .free, .release);
+}
+
+fn ring_index(ring: *const Ring) u32 {
+    return @intCast((@intFromPtr(ring) - @intFromPtr(&table)) / @sizeOf(Ring));
+}
+
+// Closing --------------------------------------------------------------------------------------
+
+/// Ends everything that is pending and closes the kernel's side. The number of operations that
+/// the kernel still holds: then nothing is freed, ever (I1).
+pub fn close(engine: *Engine, timeout_ms: u32) i32 {
+    return shut(&table[engine.ring_index], timeout_ms);
+}
+
+fn shut(ring: *Ring, timeout_ms: u32) i32 {
+    const held = teardown.cancel_everything(ring.engine, timeout_ms);
+    // A view that outlives the ring keeps the memory; so does an operation that did not end.
+    if (held > 0) _ = @atomicRmw(u32, &ring.views, .Add, 1, .monotonic);
+    ring.engine.kernel.close();
+    @atomicStore(State, &ring.state, .closed, .release);
+    return @intCast(held);
+}
+
+/// One ArrayBuffer less; the last one frees the memory of a closed ring.
+fn view_gone(ring: *Ring) void {
+    // Acquire/release: whoever comes last sees what all the others did.
+    if (@atomicRmw(u32, &ring.views, .Sub, 1, .acq_rel) != 1) return;
+    if (@atomicLoad(State, &ring.state, .acquire) != .closed) return;
+    ring.engine.destroy();
+    free(ring);
+}
+
+/// Marks a delivered receive buffer as lent: one ArrayBuffer more.
+pub fn buffer_lend(engine: *Engine, buffer: u32) i32 {
+    if (!engine.buffers.lend(buffer)) return errno.inval;
+    // Relaxed: the slab's own view is there, so the count cannot fall to 0 meanwhile.
+    _ = @atomicRmw(u32, &table[engine.ring_index].views, .Add, 1, .monotonic);
+    return 0;
+}
+
+pub fn buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
+    const ring: *Ring = @ptrCast(@alignCast(context orelse return));
+    const address = @intFromPtr(bytes orelse return);
+    ring.engine.buffers.release(ring.engine.buffers.id_of(address));
+    view_gone(ring);
+}
+
+/// How long a ring whose owner vanished may take to end its operations (I10).
+const orphan_timeout_ms = 100;
+
+pub fn slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
+    _ = bytes;
+    const ring: *Ring = @ptrCast(@alignCast(context orelse return));
+    const mark = fork_mark orelse return;
+    if (mark.* != 1) return; // a forked child owns nothing
+    if (@atomicLoad(State, &ring.state, .acquire) == .open) {
+        if (ring.owner != linux.thread_pointer()) {
+            // Its owner may still be inside it: somebody buries it when that thread is gone.
+            @atomicStore(State, &ring.state, .orphaned, .release);
+            return;
+        }
+        _ = shut(ring, orphan_timeout_ms);
+    }
+    view_gone(ring);
+}
+
+/// Rings whose slab was released on another thread, once their owner is gone: the kernel has ended
+/// their operations with the thread, or does so when the fd is closed.
+fn bury_orphans() void {
+    for (&table) |*ring| {
+        if (@atomicLoad(State, &ring.state, .acquire) != .orphaned) continue;
+        if (!linux.thread_is_gone(ring.owner_id)) continue;
+        // Acquire: two openers may come at once, one of them buries.
+        const seen = @cmpxchgStrong(State, &ring.state, .orphaned, .claimed, .acquire, .monotonic);
+        if (seen != null) continue;
+        switch (ring.engine.kernel) {
+            .uring => |*kernel| kernel.close_foreign(),
+            .simulated => {},
+        }
+        teardown.close_descriptors(ring.engine);
+        // The memory stays mapped if anything was in flight: nobody can tell when the kernel is done.
+        const held = teardown.in_flight(ring.engine);
+        if (held > 0) _ = @atomicRmw(u32, &ring.views, .Add, 1, .monotonic);
+        @atomicStore(State, &ring.state, .closed, .release);
+        view_gone(ring);
+    }
+}
+
+// Panic ----------------------------------------------------------------------------------------
+
+/// One line, then abort: an assertion is our own bug, and going on would lose bytes.
+pub const panic = std.debug.FullPanic(struct {
+    fn fail(message: []const u8, address: ?usize) noreturn {
+        _ = address;
+        linux.stderr_write("bun-uring: internal error: ");
+        linux.stderr_write(message);
+        linux.stderr_write("\n");
+        linux.abort();
+    }
+}.fail);

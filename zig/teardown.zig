@@ -1,0 +1,63 @@
+//! The end of a ring: everything pending is cancelled, and what it owns is closed.
+//!
+//! Bounded in time (I10): what the kernel has not given back by then is counted, its memory stays
+//! mapped for ever. It allocates nothing and never panics, as it also runs from a deallocator.
+//! Called by `rings.zig`, on the owner's thread but for `in_flight` and `close_descriptors`.
+
+const std = @import("std");
+const slots = @import("slots.zig");
+const calls = @import("calls.zig");
+const linux = @import("kernel.zig").linux;
+const Engine = @import("engine.zig").Engine;
+
+/// One wait: short enough to look at the clock often.
+const step_ms = 10;
+
+/// The number of operations that the kernel still holds when the time is up.
+pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
+    for (0..engine.listeners.fresh) |index| {
+        const slot: u32 = @intCast(index);
+        if (engine.listeners.is_claimed(slot)) engine.listeners.at(slot).stop(engine, slot);
+    }
+    for (0..engine.connections.fresh) |index| {
+        const slot: u32 = @intCast(index);
+        if (!engine.connections.is_claimed(slot)) continue;
+        engine.connections.at(slot).shut_down(engine, slot, .terminate);
+    }
+    for (0..engine.operations.fresh) |index| {
+        const slot: u32 = @intCast(index);
+        if (!engine.operations.is_claimed(slot)) continue;
+        _ = calls.cancel(engine, slot, engine.operations.generation(slot));
+    }
+    const deadline = engine.kernel.now_ns() + @as(u64, timeout_ms) * std.time.ns_per_ms;
+    // The counter bounds the loop even if waits are interrupted all the time.
+    var turns: u32 = 0;
+    while (in_flight(engine) > 0 and engine.fatal == 0 and turns < 10_000) : (turns += 1) {
+        if (engine.kernel.now_ns() >= deadline) break;
+        _ = engine.turn(step_ms);
+    }
+    const held = in_flight(engine);
+    if (held > 0) close_descriptors(engine);
+    return held;
+}
+
+pub fn in_flight(engine: *const Engine) u32 {
+    return engine.connections.claimed_count + engine.listeners.claimed_count +
+        engine.operations.claimed_count + engine.pending_cancels;
+}
+
+/// Closes the descriptors of whatever is left, without the ring.
+pub fn close_descriptors(engine: *Engine) void {
+    for (0..engine.listeners.fresh) |index| {
+        const slot: u32 = @intCast(index);
+        if (!engine.listeners.is_claimed(slot)) continue;
+        const listener = engine.listeners.at(slot);
+        if (listener.stage != .closing) linux.close(listener.fd);
+    }
+    for (0..engine.connections.fresh) |index| {
+        const slot: u32 = @intCast(index);
+        if (!engine.connections.is_claimed(slot)) continue;
+        const connection = engine.connections.at(slot);
+        if (connection.stage != .closing) linux.close(connection.fd);
+    }
+}

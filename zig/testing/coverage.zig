@@ -1,0 +1,75 @@
+//! Which outcomes the schedules must have seen, and why the others cannot be.
+//!
+//! A cell without a reason to be absent must have occurred often, else the schedules prove less than
+//! they claim: a change that keeps them from going somewhere fails here.
+
+const std = @import("std");
+const outcomes = @import("../kernel/simulated/outcomes.zig");
+const Row = outcomes.Row;
+const Column = outcomes.Column;
+
+/// Each cell occurs at least so often in one run of the schedules.
+pub const count_min = 1000;
+
+const whole_row_absent = std.EnumArray(Row, ?[]const u8).initDefault(@as(?[]const u8, null), .{
+    .receive_plain = "the engine receives into provided buffers only",
+    .send = "every stream send carries MSG_WAITALL (K1)",
+    .sendmsg = "every stream send carries MSG_WAITALL (K1)",
+});
+
+/// Why an outcome cannot be, or null if it must have been seen.
+pub fn absent(row: Row, column: Column) ?[]const u8 {
+    if (whole_row_absent.get(row)) |reason| return reason;
+    return switch (column) {
+        .full => null,
+        .short => switch (row) {
+            .receive_selected, .receive_multishot, .send_all, .sendmsg_all => null,
+            else => "it moves no bytes",
+        },
+        .errno => switch (row) {
+            .nop, .timeout => "it touches nothing that could fail",
+            .cancel_all => "its answer is a count; a closed descriptor would be our own bug",
+            else => null,
+        },
+        .cancelled => switch (row) {
+            .nop, .cancel, .cancel_all => "it completes as it is submitted",
+            .close => "close(2) cannot be taken back",
+            else => null,
+        },
+        .starved => switch (row) {
+            .receive_selected, .receive_multishot => null,
+            else => "it takes no provided buffer",
+        },
+    };
+}
+
+/// Prints the table and names each cell that was not seen often enough.
+pub fn demand(seen: *const outcomes.Outcomes, writer: *std.Io.Writer) !void {
+    try seen.print(writer, absent);
+    var missing: u32 = 0;
+    for (std.enums.values(Row)) |row| {
+        for (std.enums.values(Column)) |column| {
+            if (absent(row, column) != null or seen.get(row, column) >= count_min) continue;
+            missing += 1;
+            try writer.print("{t} {t}: {d} < {d}\n", .{
+                row, column, seen.get(row, column), count_min,
+            });
+        }
+    }
+    if (missing > 0) return error.OutcomeTooRare;
+}
+
+test "a run that saw nothing is refused, one that saw all is not" {
+    var buffer: [16384]u8 = undefined;
+    var writer: std.Io.Writer = .fixed(&buffer);
+    var seen: outcomes.Outcomes = .{};
+    try std.testing.expectError(error.OutcomeTooRare, demand(&seen, &writer));
+    for (std.enums.values(Row)) |row| {
+        for (std.enums.values(Column)) |column| {
+            if (absent(row, column) != null) continue;
+            for (0..count_min) |_| seen.count(row, column);
+        }
+    }
+    writer.end = 0;
+    try demand(&seen, &writer);
+}

@@ -1,0 +1,185 @@
+//! What a schedule remembers of listeners, connections, peers and operations, and what must hold.
+//!
+//! The model knows no engine: it is told of each call and each record, and of each byte at both
+//! ends. Everything that it finds wrong is an `error.Violation` with a message. Rules: bytes arrive
+//! as written, in order; `open` once, `end` at most once, `close` once, nothing after; one
+//! completion per operation; `drain` only after a short write.
+
+const std = @import("std");
+const abi = @import("../abi.zig");
+const seam = @import("../kernel.zig");
+const pattern = @import("pattern.zig");
+const errno = seam.errno;
+
+pub const Failure = error{Violation};
+
+/// The first thing that went wrong.
+pub const Verdict = struct {
+    buffer: [256]u8 = undefined,
+    message: []const u8 = "",
+
+    pub fn violation(verdict: *Verdict, comptime format: []const u8, arguments: anytype) Failure {
+        if (verdict.message.len == 0) {
+            verdict.message = std.fmt.bufPrint(&verdict.buffer, format, arguments) catch
+                &verdict.buffer;
+        }
+        return error.Violation;
+    }
+};
+
+pub const Stage = enum { none, connecting, open, over };
+
+pub const Connection = struct {
+    stage: Stage = .none,
+    generation: u32 = 0,
+    /// Names the stream; never used twice in a run.
+    key: u64 = 0,
+    peer: ?*Peer = null,
+    /// Bytes that `write` took.
+    written: u64 = 0,
+    /// Bytes of `data` records.
+    delivered: u64 = 0,
+    end_seen: bool = false,
+    wants_drain: bool = false,
+    paused: bool = false,
+    shut: ?abi.Shut = null,
+    /// A write was refused because the connection is breaking: a `close` is on its way.
+    breaking: bool = false,
+
+    pub fn is_writable(connection: *const Connection) bool {
+        return connection.shut == null and !connection.breaking and
+            (connection.stage == .open or connection.stage == .connecting);
+    }
+
+    pub fn is_live(connection: *const Connection) bool {
+        return connection.stage == .open or connection.stage == .connecting;
+    }
+
+    pub fn wrote(connection: *Connection, verdict: *Verdict, offered: u32, taken: i32) Failure!void {
+        if (taken < 0) {
+            // The only refusals of a live connection that is not shut: it is on its way out.
+            if (taken != errno.pipe and taken != errno.shutdown) {
+                return verdict.violation("write failed with {d}", .{taken});
+            }
+            connection.breaking = true;
+            return;
+        }
+        if (taken > offered) return verdict.violation("write took more than offered", .{});
+        connection.written += @intCast(taken);
+        connection.wants_drain = taken < offered;
+    }
+
+    pub fn on_data(connection: *Connection, verdict: *Verdict, bytes: []const u8) Failure!void {
+        try connection.expect_open(verdict, "data");
+        if (connection.end_seen) return verdict.violation("data after end", .{});
+        const peer = connection.peer.?;
+        if (bytes.len == 0) return verdict.violation("data without bytes", .{});
+        if (connection.delivered + bytes.len > peer.sent) {
+            return verdict.violation("more data than the peer sent", .{});
+        }
+        if (!pattern.matches(peer.key, connection.delivered, bytes)) {
+            return verdict.violation("data differs at byte {d}", .{connection.delivered});
+        }
+        connection.delivered += bytes.len;
+    }
+
+    pub fn on_end(connection: *Connection, verdict: *Verdict) Failure!void {
+        try connection.expect_open(verdict, "end");
+        if (connection.end_seen) return verdict.violation("end twice", .{});
+        connection.end_seen = true;
+        const peer = connection.peer.?;
+        if (peer.broken) return; // a break may look like the end to a receive
+        if (!peer.half_closed) return verdict.violation("end without FIN", .{});
+        if (connection.delivered != peer.sent) {
+            return verdict.violation("end after {d} of {d} bytes", .{
+                connection.delivered, peer.sent,
+            });
+        }
+    }
+
+    pub fn on_drain(connection: *Connection, verdict: *Verdict) Failure!void {
+        try connection.expect_open(verdict, "drain");
+        if (!connection.wants_drain) return verdict.violation("drain without a short write", .{});
+        connection.wants_drain = false;
+    }
+
+    pub fn on_close(connection: *Connection, verdict: *Verdict, result: i32) Failure!void {
+        try connection.expect_open(verdict, "close");
+        connection.stage = .over;
+        if (result > 0) return verdict.violation("close with result {d}", .{result});
+        if (result == 0 and connection.shut == null) {
+            return verdict.violation("close unasked for and without an error", .{});
+        }
+        if (result == 0 and connection.shut == .end and !connection.end_seen) {
+            return verdict.violation("close before the peer's FIN", .{});
+        }
+    }
+
+    pub fn expect_open(
+        connection: *const Connection,
+        verdict: *Verdict,
+        comptime event: []const u8,
+    ) Failure!void {
+        if (connection.stage == .open) return;
+        return verdict.violation(event ++ " of a connection that is {t}", .{connection.stage});
+    }
+};
+
+pub const Peer = struct {
+    id: u32,
+    key: u64,
+    connection: ?*Connection = null,
+    sent: u64 = 0,
+    received: u64 = 0,
+    half_closed: bool = false,
+    closed: bool = false,
+    /// Either end sent RST or the connection broke: completeness is not owed.
+    broken: bool = false,
+    /// Chance out of 100 that it reads when it could.
+    appetite: u8 = 50,
+
+    pub fn on_bytes(peer: *Peer, verdict: *Verdict, bytes: []const u8) Failure!void {
+        const connection = peer.connection.?;
+        if (peer.received + bytes.len > connection.written) {
+            return verdict.violation("the peer got more than was written", .{});
+        }
+        if (!pattern.matches(connection.key, peer.received, bytes)) {
+            return verdict.violation("the peer got wrong bytes at {d}", .{peer.received});
+        }
+        peer.received += bytes.len;
+    }
+
+    /// FIN after the last byte, and no RST.
+    pub fn on_end(peer: *const Peer, verdict: *Verdict) Failure!void {
+        const connection = peer.connection orelse return; // turned away
+        if (connection.shut == .terminate) return;
+        if (connection.shut == null) return verdict.violation("FIN unasked for", .{});
+        if (peer.received != connection.written) {
+            return verdict.violation("FIN after {d} of {d} bytes", .{
+                peer.received, connection.written,
+            });
+        }
+    }
+};
+
+pub const Listener = struct {
+    open: bool = false,
+    stopped: bool = false,
+    generation: u32 = 0,
+};
+
+pub const Operation = struct {
+    pending: bool = false,
+    cancelled: bool = false,
+    is_timeout: bool = false,
+    generation: u32 = 0,
+
+    pub fn on_completion(operation: *Operation, verdict: *Verdict, result: i32) Failure!void {
+        if (!operation.pending) return verdict.violation("a second completion", .{});
+        operation.pending = false;
+        if (operation.cancelled and result == errno.canceled) return;
+        const expected = if (operation.is_timeout) errno.time else 0;
+        if (result == expected) return;
+        return verdict.violation("an operation completed with {d}", .{result});
+    }
+};

@@ -1,0 +1,246 @@
+//! One random run of the real engine on the simulated kernel, checked against the model.
+//!
+//! A seed decides everything: sizes of queues and pools, faults, what the user asks, what the peers
+//! do. A run has three parts: traffic, in which everything may happen; rest, in which peers read and
+//! every refused writer must be told; the end, after which nothing may be left. The first violation
+//! ends the run with its message. `schedules.zig` makes many runs.
+
+const std = @import("std");
+const abi = @import("../abi.zig");
+const calls = @import("../calls.zig");
+const seam = @import("../kernel.zig");
+const memory = @import("../memory.zig");
+const features = @import("../features.zig");
+const simulated = @import("../kernel/simulated.zig");
+const model = @import("model.zig");
+const user = @import("user.zig");
+const peer_side = @import("peer_side.zig");
+const Engine = @import("../engine.zig").Engine;
+const errno = seam.errno;
+
+const Error = error{ Violation, OutOfMemory };
+
+pub const connections_max = 64;
+pub const listeners_max = 4;
+pub const operations_max = 32;
+
+pub const Schedule = struct {
+    verdict: model.Verdict,
+    prng: std.Random.DefaultPrng,
+    arena: std.mem.Allocator,
+    kernel: *simulated.Simulated,
+    engine: *Engine,
+    connections: [connections_max]?*model.Connection,
+    listeners: [listeners_max]model.Listener,
+    operations: [operations_max]model.Operation,
+    peers: std.ArrayList(*model.Peer),
+    /// All connections of the run, for the last look.
+    all: std.ArrayList(*model.Connection),
+    next_key: u64,
+    /// Peers of the `open` records of this turn, by record.
+    opened: [abi.records_max]?*model.Peer,
+    /// No new work; peers read.
+    resting: bool,
+    ending: bool,
+
+    pub fn create(arena: std.mem.Allocator, seed: u64) Error!*Schedule {
+        const schedule = try arena.create(Schedule);
+        schedule.* = .{
+            .verdict = .{},
+            .prng = .init(seed),
+            .arena = arena,
+            .kernel = undefined,
+            .engine = undefined,
+            .connections = @splat(null),
+            .listeners = @splat(.{}),
+            .operations = @splat(.{}),
+            .peers = .empty,
+            .all = .empty,
+            .next_key = 1,
+            .opened = @splat(null),
+            .resting = false,
+            .ending = false,
+        };
+        const config = schedule.engine_config();
+        schedule.kernel = try .create(arena, .{
+            .seed = schedule.prng.next(),
+            .entries = config.entries,
+            .cq_entries = config.cq_entries,
+            .limits = .{
+                .descriptors = schedule.one_of(&.{ 6, 24, 96 }),
+                .peers = schedule.one_of(&.{ 4, 40 }),
+                .stream_bytes = schedule.one_of(&.{ 1000, 8 * 1024, 64 * 1024 }),
+            },
+            .faults = schedule.faults(),
+        });
+        var set: features.Set = .initFull();
+        if (schedule.chance(30)) set.remove(.multishot_receive);
+        if (schedule.chance(30)) set.remove(.multishot_accept);
+        schedule.engine = Engine.create(.{ .simulated = schedule.kernel }, set, &config) catch
+            return error.OutOfMemory;
+        return schedule;
+    }
+
+    pub fn destroy(schedule: *Schedule) void {
+        schedule.engine.destroy();
+    }
+
+    fn engine_config(schedule: *Schedule) memory.Config {
+        return .{
+            .entries = schedule.one_of(&.{ 1, 2, 8, 64 }),
+            .cq_entries = schedule.one_of(&.{ 2, 16, 256 }),
+            .receive_buffers = schedule.one_of(&.{ 8, 16, 64 }),
+            .receive_buffer_size = schedule.one_of(&.{ 64, 512, 4096 }),
+            .connections = schedule.one_of(&.{ 1, 4, 16, connections_max }),
+            .listeners = schedule.one_of(&.{ 1, listeners_max }),
+            .operations = schedule.one_of(&.{ 2, operations_max }),
+            .staging_blocks = schedule.one_of(&.{ 1, 8, 64, 512 }),
+            .high_water_mark = schedule.one_of(&.{ 1, 4096, 64 * 1024, 256 * 1024 }),
+            .features_disabled = .initEmpty(),
+        };
+    }
+
+    fn faults(schedule: *Schedule) simulated.Faults {
+        if (schedule.chance(10)) return .{};
+        return .{
+            .enter_interrupted = schedule.permille(&.{ 0, 100 }),
+            .enter_busy = schedule.permille(&.{ 0, 30 }),
+            .enter_again = schedule.permille(&.{ 0, 30 }),
+            .enter_partial = schedule.permille(&.{ 0, 200 }),
+            .delayed = schedule.permille(&.{ 0, 100, 500 }),
+            .accept = schedule.permille(&.{ 0, 100 }),
+            .multishot_ends = schedule.permille(&.{ 0, 100 }),
+            .connect = schedule.permille(&.{ 0, 300 }),
+            .broken = schedule.permille(&.{ 0, 2 }),
+            .shutdown = schedule.permille(&.{ 0, 200 }),
+            .close = schedule.permille(&.{ 0, 100 }),
+            .cancel_already = schedule.permille(&.{ 0, 300 }),
+            .cancel_late = schedule.permille(&.{ 0, 500 }),
+            .socket = schedule.permille(&.{ 0, 30 }),
+            .bind = schedule.permille(&.{ 0, 30 }),
+            .listen = schedule.permille(&.{ 0, 30 }),
+            .address = schedule.permille(&.{ 0, 30 }),
+            .option = schedule.permille(&.{ 0, 30 }),
+            .send_now = schedule.permille(&.{ 0, 200 }),
+        };
+    }
+
+    // Dice.
+
+    pub fn chance(schedule: *Schedule, percent: u32) bool {
+        return schedule.below(100) < percent;
+    }
+
+    pub fn below(schedule: *Schedule, limit: u32) u32 {
+        return schedule.prng.random().uintLessThan(u32, limit);
+    }
+
+    fn one_of(schedule: *Schedule, choices: []const u32) u32 {
+        return choices[schedule.below(@intCast(choices.len))];
+    }
+
+    fn permille(schedule: *Schedule, choices: []const u16) u16 {
+        return choices[schedule.below(@intCast(choices.len))];
+    }
+
+    // The run.
+
+    pub fn run(schedule: *Schedule, events: u64) Error!void {
+        while (schedule.kernel.events < events) {
+            for (0..schedule.below(8)) |_| try user.act(schedule);
+            try schedule.turn();
+        }
+        try schedule.rest();
+        try schedule.end();
+    }
+
+    pub fn turn(schedule: *Schedule) Error!void {
+        const wait_ms = if (schedule.chance(50)) 0 else schedule.below(60);
+        const count = schedule.engine.turn(wait_ms);
+        if (count < 0 and !(count == errno.intr and wait_ms > 0)) {
+            return schedule.verdict.violation("turn gave {d}", .{count});
+        }
+        try peer_side.meet(schedule);
+        const records = schedule.engine.records[0..@intCast(@max(count, 0))];
+        for (records, 0..) |*record, i| if (record.event == .open) {
+            schedule.opened[i] = peer_side.behind(schedule, record.index);
+        };
+        for (records, 0..) |*record, i| {
+            // Handlers ask for more while records are still to be read.
+            if (schedule.chance(20)) try user.act(schedule);
+            try user.on_record(schedule, record, schedule.opened[i]);
+        }
+        try peer_side.act(schedule);
+        if (schedule.kernel.violation) |message| {
+            return schedule.verdict.violation("{s}", .{message});
+        }
+    }
+
+    const turns_max = 20_000;
+
+    fn rest(schedule: *Schedule) Error!void {
+        schedule.resting = true;
+        schedule.kernel.fate.faults = .{};
+        user.resume_all(schedule);
+        for (0..turns_max) |_| {
+            if (!user.is_waiting(schedule)) return;
+            try schedule.turn();
+        }
+        return schedule.verdict.violation("a refused writer was never told of room", .{});
+    }
+
+    fn end(schedule: *Schedule) Error!void {
+        schedule.ending = true;
+        try user.end_all(schedule);
+        for (0..turns_max) |_| {
+            if (schedule.is_over()) break;
+            try schedule.turn();
+        }
+        for (0..2) |_| try schedule.turn(); // the last records' buffers go back
+        try schedule.expect_nothing_left();
+    }
+
+    fn is_over(schedule: *Schedule) bool {
+        return schedule.engine.connections.claimed_count == 0 and
+            schedule.engine.listeners.claimed_count == 0 and
+            schedule.engine.operations.claimed_count == 0 and
+            schedule.engine.pending_cancels == 0 and
+            schedule.kernel.pending.items.len == 0 and !schedule.kernel.ready() and
+            schedule.kernel.queued() == 0;
+    }
+
+    fn expect_nothing_left(schedule: *Schedule) Error!void {
+        const engine = schedule.engine;
+        const kernel = schedule.kernel;
+        const buffers_out = engine.buffers.count() - engine.buffers.free;
+        const left = [_]struct { []const u8, u64 }{
+            .{ "connections", engine.connections.claimed_count },
+            .{ "listeners", engine.listeners.claimed_count },
+            .{ "operations", engine.operations.claimed_count },
+            .{ "cancels", engine.pending_cancels },
+            .{ "pending kernel operations", kernel.pending.items.len },
+            .{ "receive buffers not in the ring", buffers_out },
+            .{ "receive buffers the kernel lacks", engine.buffers.count() -
+                kernel.provided.published },
+            .{ "staging blocks", engine.staging_pool.used },
+            .{ "descriptors", kernel.network.open_descriptors() },
+            .{ "descriptors closed under an operation", kernel.network.closed_under_operation },
+            .{ "uses of closed descriptors", kernel.network.bad_descriptors },
+            .{ "parked connections", engine.parked.count },
+            .{ "starved connections", engine.starved.count },
+            .{ "marked connections", engine.dirty.count },
+        };
+        for (left) |item| if (item[1] > 0) {
+            return schedule.verdict.violation("left at the end: {d} {s}", .{ item[1], item[0] });
+        };
+        for (schedule.all.items) |connection| if (connection.stage != .over) {
+            return schedule.verdict.violation("a connection is {t} at the end", .{connection.stage});
+        };
+        for (&schedule.operations) |*operation| if (operation.pending) {
+            return schedule.verdict.violation("an operation never completed", .{});
+        };
+        for (&schedule.listeners) |*listener| if (listener.open) {
+            return schedule.verdict.violation("a listener never closed", .{});
+        };
+    }
+};

@@ -1,0 +1,300 @@
+//! The user's side of a schedule: calls at random, and what is expected of each record.
+
+const std = @import("std");
+const abi = @import("../abi.zig");
+const calls = @import("../calls.zig");
+const seam = @import("../kernel.zig");
+const model = @import("model.zig");
+const pattern = @import("pattern.zig");
+const peer_side = @import("peer_side.zig");
+const Schedule = @import("schedule.zig").Schedule;
+const errno = seam.errno;
+
+const Error = error{ Violation, OutOfMemory };
+
+// Calls ----------------------------------------------------------------------------------------
+
+pub fn act(schedule: *Schedule) Error!void {
+    if (schedule.resting) return;
+    switch (schedule.below(100)) {
+        0...44 => try write(schedule),
+        45...49 => try shut(schedule),
+        50...56 => pause(schedule),
+        57...59 => try connect(schedule),
+        60...61 => try listener_open(schedule),
+        62 => if (schedule.chance(10)) listener_stop(schedule),
+        63...74 => try peer_connect(schedule),
+        75...79 => try start(schedule),
+        80...82 => cancel(schedule),
+        83...87 => _ = schedule.engine.flush_only(),
+        88...89 => {
+            _ = schedule.engine.arm();
+            _ = schedule.engine.disarm();
+        },
+        90 => try use_stale_handles(schedule),
+        else => {},
+    }
+}
+
+/// A random slot with a live connection, if the dice find one.
+fn pick(schedule: *Schedule) ?u32 {
+    for (0..4) |_| {
+        const index = schedule.below(schedule.engine.config.connections);
+        const connection = schedule.connections[index] orelse continue;
+        if (connection.is_live()) return index;
+    }
+    return null;
+}
+
+fn write_size(schedule: *Schedule) u32 {
+    const most: u32 = switch (schedule.below(100)) {
+        0...59 => 100,
+        60...89 => 5000,
+        90...97 => 20_000,
+        else => pattern.slice_max,
+    };
+    return 1 + schedule.below(most);
+}
+
+fn write(schedule: *Schedule) Error!void {
+    const index = pick(schedule) orelse return;
+    const connection = schedule.connections[index].?;
+    const len = write_size(schedule);
+    const bytes = pattern.bytes(connection.key, connection.written, len);
+    const taken = calls.connection_write(
+        schedule.engine,
+        index,
+        connection.generation,
+        bytes.ptr,
+        len,
+    );
+    if (connection.is_writable()) return connection.wrote(&schedule.verdict, len, taken);
+    if (taken >= 0) return schedule.verdict.violation("a shut connection took a write", .{});
+}
+
+fn shut(schedule: *Schedule) Error!void {
+    const index = pick(schedule) orelse return;
+    const hows = [_]abi.Shut{ .end, .end, .close, .terminate };
+    try shut_one(schedule, index, hows[schedule.below(hows.len)]);
+}
+
+fn shut_one(schedule: *Schedule, index: u32, how: abi.Shut) Error!void {
+    const connection = schedule.connections[index].?;
+    const generation = connection.generation;
+    const outcome = calls.connection_shut(schedule.engine, index, generation, @intFromEnum(how));
+    if (outcome < 0) return schedule.verdict.violation("shut gave {d}", .{outcome});
+    connection.wants_drain = false;
+    const before = connection.shut orelse {
+        connection.shut = how;
+        return;
+    };
+    if (@intFromEnum(how) > @intFromEnum(before)) connection.shut = how;
+}
+
+fn pause(schedule: *Schedule) void {
+    const index = pick(schedule) orelse return;
+    const connection = schedule.connections[index].?;
+    connection.paused = schedule.chance(40);
+    const paused = @intFromBool(connection.paused);
+    _ = calls.connection_pause(schedule.engine, index, connection.generation, paused);
+}
+
+fn local(port: u32) abi.Address {
+    var address: abi.Address = .{ .family = .ipv4, .port = port, .text_len = 9, .text = @splat(0) };
+    @memcpy(address.text[0..9], "127.0.0.1");
+    return address;
+}
+
+fn connect(schedule: *Schedule) Error!void {
+    const address = local(1 + schedule.below(1000));
+    const index = calls.connect(schedule.engine, &address, 0);
+    if (index < 0) {
+        if (index == errno.mfile or index == errno.nomem or index == errno.nfile) return;
+        return schedule.verdict.violation("connect gave {d}", .{index});
+    }
+    const connection = try add(schedule, @intCast(index), schedule.engine.control.generation);
+    connection.stage = .connecting;
+}
+
+fn add(schedule: *Schedule, index: u32, generation: u32) Error!*model.Connection {
+    if (schedule.connections[index]) |before| if (before.is_live()) {
+        return schedule.verdict.violation("a slot in use was given out", .{});
+    };
+    const connection = try schedule.arena.create(model.Connection);
+    connection.* = .{ .generation = generation, .key = schedule.prng.next() };
+    schedule.connections[index] = connection;
+    try schedule.all.append(schedule.arena, connection);
+    return connection;
+}
+
+fn listener_open(schedule: *Schedule) Error!void {
+    const address = local(0);
+    const index = calls.listener_open(schedule.engine, &address, 16, 0);
+    if (index < 0) return; // shortage, or a fault of bind, listen or the options
+    const listener = &schedule.listeners[@intCast(index)];
+    if (listener.open) return schedule.verdict.violation("a listener in use was given out", .{});
+    listener.* = .{ .open = true, .generation = schedule.engine.control.generation };
+}
+
+fn listener_stop(schedule: *Schedule) void {
+    const index = schedule.below(schedule.engine.config.listeners);
+    const listener = &schedule.listeners[index];
+    if (!listener.open) return;
+    _ = calls.listener_stop(schedule.engine, index, listener.generation);
+    listener.stopped = true;
+}
+
+fn peer_connect(schedule: *Schedule) Error!void {
+    const index = schedule.below(schedule.engine.config.listeners);
+    const listener = &schedule.listeners[index];
+    if (!listener.open or listener.stopped) return;
+    var address: abi.Address = undefined;
+    if (calls.listener_address(schedule.engine, index, listener.generation, &address) < 0) return;
+    const target = seam.SocketAddress.parse(&address) catch
+        return schedule.verdict.violation("a listener's address is odd", .{});
+    try peer_side.connect(schedule, &target);
+}
+
+fn start(schedule: *Schedule) Error!void {
+    const is_timeout = schedule.chance(60);
+    const index = if (is_timeout)
+        calls.timeout(schedule.engine, @floatFromInt(schedule.below(200)))
+    else
+        calls.nop(schedule.engine);
+    if (index == errno.nomem) return;
+    if (index < 0) return schedule.verdict.violation("an operation gave {d}", .{index});
+    const operation = &schedule.operations[@intCast(index)];
+    if (operation.pending) return schedule.verdict.violation("an operation in use", .{});
+    operation.* = .{
+        .pending = true,
+        .is_timeout = is_timeout,
+        .generation = schedule.engine.control.generation,
+    };
+}
+
+fn cancel(schedule: *Schedule) void {
+    const index = schedule.below(schedule.engine.config.operations);
+    const operation = &schedule.operations[index];
+    if (!operation.pending) return;
+    _ = calls.cancel(schedule.engine, index, operation.generation);
+    operation.cancelled = true;
+}
+
+/// Handles of slots that are over, or never were, are refused and change nothing.
+fn use_stale_handles(schedule: *Schedule) Error!void {
+    const index = schedule.below(schedule.engine.config.connections + 2);
+    var generation: u32 = schedule.below(3);
+    if (index < schedule.connections.len) if (schedule.connections[index]) |connection| {
+        if (connection.is_live()) return;
+        generation = connection.generation;
+    };
+    const engine = schedule.engine;
+    if (calls.connection_write(engine, index, generation, "x", 1) != errno.noent or
+        calls.connection_shut(engine, index, generation, 0) != errno.noent or
+        calls.connection_pause(engine, index, generation, 1) != errno.noent)
+    {
+        return schedule.verdict.violation("a stale handle was taken", .{});
+    }
+}
+
+// The end --------------------------------------------------------------------------------------
+
+pub fn resume_all(schedule: *Schedule) void {
+    for (schedule.connections, 0..) |entry, index| {
+        const connection = entry orelse continue;
+        if (!connection.is_live() or !connection.paused) continue;
+        connection.paused = false;
+        _ = calls.connection_pause(schedule.engine, @intCast(index), connection.generation, 0);
+    }
+}
+
+/// Whether a writer that was refused still waits to be told of room.
+pub fn is_waiting(schedule: *Schedule) bool {
+    for (schedule.connections) |entry| {
+        const connection = entry orelse continue;
+        if (connection.is_live() and connection.wants_drain and !connection.breaking) return true;
+    }
+    return false;
+}
+
+pub fn end_all(schedule: *Schedule) Error!void {
+    for (schedule.connections, 0..) |entry, index| {
+        const connection = entry orelse continue;
+        if (!connection.is_live() or connection.shut != null) continue;
+        const hows = [_]abi.Shut{ .end, .end, .end, .close, .terminate };
+        try shut_one(schedule, @intCast(index), hows[schedule.below(hows.len)]);
+    }
+    for (&schedule.listeners, 0..) |*listener, index| {
+        if (!listener.open) continue;
+        _ = calls.listener_stop(schedule.engine, @intCast(index), listener.generation);
+        listener.stopped = true;
+    }
+    for (&schedule.operations, 0..) |*operation, index| {
+        if (!operation.pending) continue;
+        _ = calls.cancel(schedule.engine, @intCast(index), operation.generation);
+        operation.cancelled = true;
+    }
+}
+
+// Records --------------------------------------------------------------------------------------
+
+pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.Peer) Error!void {
+    const verdict = &schedule.verdict;
+    switch (record.event) {
+        .completion => {
+            const operation = &schedule.operations[record.index];
+            if (operation.generation != record.generation) {
+                return verdict.violation("a completion of another generation", .{});
+            }
+            try operation.on_completion(verdict, record.result);
+        },
+        .listener_closed => {
+            const listener = &schedule.listeners[record.index];
+            if (!listener.open or listener.generation != record.generation) {
+                return verdict.violation("a listener closed twice", .{});
+            }
+            if (!listener.stopped) return verdict.violation("a listener closed by itself", .{});
+            listener.open = false;
+        },
+        .open => try on_open(schedule, record, peer),
+        .data => {
+            const connection = try find(schedule, record);
+            const len = std.math.cast(u32, record.result) orelse
+                return verdict.violation("data of {d} bytes", .{record.result});
+            try connection.on_data(verdict, schedule.engine.slab[record.offset..][0..len]);
+        },
+        .drain => try (try find(schedule, record)).on_drain(verdict),
+        .end => try (try find(schedule, record)).on_end(verdict),
+        .close => try (try find(schedule, record)).on_close(verdict, record.result),
+        .connect_failed => {
+            const connection = try find(schedule, record);
+            if (connection.stage != .connecting) {
+                return verdict.violation("connect_failed while {t}", .{connection.stage});
+            }
+            connection.stage = .over;
+        },
+    }
+}
+
+fn on_open(schedule: *Schedule, record: *const abi.Record, peer: ?*model.Peer) Error!void {
+    const verdict = &schedule.verdict;
+    const connection = if (record.extra == abi.no_listener)
+        try find(schedule, record)
+    else
+        try add(schedule, record.index, record.generation);
+    const expected: model.Stage = if (record.extra == abi.no_listener) .connecting else .none;
+    if (connection.stage != expected) return verdict.violation("open twice", .{});
+    connection.stage = .open;
+    connection.peer = peer orelse return verdict.violation("open without a peer", .{});
+    if (peer.?.connection != null) return verdict.violation("one peer for two", .{});
+    peer.?.connection = connection;
+}
+
+fn find(schedule: *Schedule, record: *const abi.Record) Error!*model.Connection {
+    const connection = schedule.connections[record.index] orelse
+        return schedule.verdict.violation("{t} of a slot that was never used", .{record.event});
+    if (connection.generation != record.generation) {
+        return schedule.verdict.violation("{t} of another generation", .{record.event});
+    }
+    return connection;
+}
