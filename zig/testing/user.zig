@@ -244,7 +244,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
         .completion => {
             const operation = &schedule.operations[record.index];
             if (operation.generation != record.generation) {
-                return verdict.violation("a completion of another generation", .{});
+                return verdict.violation("a completion of slot {d} of generation {d} instead of {d} {}", .{record.index, record.generation, operation.generation, operation.*});
             }
             try operation.on_completion(verdict, record.result);
         },
@@ -283,7 +283,9 @@ fn on_open(schedule: *Schedule, record: *const abi.Record, peer: ?*model.Peer) E
     else
         try add(schedule, record.index, record.generation);
     const expected: model.Stage = if (record.extra == abi.no_listener) .connecting else .none;
-    if (connection.stage != expected) return verdict.violation("open twice", .{});
+    if (connection.stage != expected) {
+        return verdict.violation("open while {t}, listener {d}", .{ connection.stage, record.extra });
+    }
     connection.stage = .open;
     connection.peer = peer orelse return verdict.violation("open without a peer", .{});
     if (peer.?.connection != null) return verdict.violation("one peer for two", .{});
