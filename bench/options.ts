@@ -1,6 +1,9 @@
-// Reads the command line of the benchmark. A wrong option is one line and exit code 1.
+// Reads the command line of the benchmark: names, bounds and defaults of all options.
+//
+// A wrong option becomes an OptionError with one line that says what was expected and what was
+// given; run.ts prints it and exits with code 1.
 
-/** Ends the program with one line on stderr. */
+/** What the user typed is wrong; the message is all that is shown. */
 export class OptionError extends Error {}
 
 export interface Options {

@@ -1,4 +1,6 @@
-// Prints a table as text: the same on a terminal, in a file and through a pipe.
+// Lays out a table as text: the same on a terminal, in a file and through a pipe.
+//
+// Used by the trials for their results; it neither prints nor rounds.
 
 /** Rows under a header; the first column is aligned left, the others right. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {

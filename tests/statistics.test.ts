@@ -1,4 +1,5 @@
-// The arithmetic of the benchmark: what its tables say is only as true as these few functions.
+// The arithmetic of the benchmark. What its tables say is only as true as these few functions, so
+// their edges (empty lists, even counts, unequal rounds) are spelled out here.
 import { describe, expect, test } from "bun:test";
 import {
   histogram,
