@@ -180,7 +180,7 @@ pub const Engine = struct {
         }
         engine.publish_control();
         if (engine.record_count > 0) return @intCast(engine.record_count);
-        return outcome;
+        return @min(outcome, 0); // an enter's success is the number that it submitted
     }
 
     /// First, because JavaScript has read the last turn's records by now: its slots and buffers are

@@ -1,0 +1,138 @@
+// Drains completion records: reads them by generated offsets and calls whom they concern.
+//
+// Step 11 of the straight line. It knows tables of receivers, not sockets; a receiver that throws is
+// told so and stops nothing else (I7). Bounded: it looks at the clock and stops between two records
+// when the time is up, to go on at the next tick (I9).
+
+import { drainMicrotasks } from "bun:jsc";
+import { Event, NO_LISTENER, RECORD_SIZE, RECORD_WORDS } from "./abi.ts";
+import type { Memory } from "./memory.ts";
+
+/** What a handler returned: a promise means that microtasks are to run before the next record. */
+export type HandlerResult = unknown;
+
+/** A connection as the records see it; `socket.ts` implements it. */
+export interface ConnectionReceiver {
+  readonly generation: number;
+  onOpen(): HandlerResult;
+  onData(offset: number, length: number, buffer: number): HandlerResult;
+  onDrain(): HandlerResult;
+  onEnd(): HandlerResult;
+  onClose(result: number): HandlerResult;
+  onConnectFailed(result: number): HandlerResult;
+  /** A handler of this connection threw or rejected. */
+  onThrown(error: unknown): void;
+}
+
+export interface ListenerReceiver {
+  /** The connection that a new slot belongs to. */
+  accept(index: number, generation: number): ConnectionReceiver;
+  onClosed(result: number): void;
+}
+
+export interface Receivers {
+  readonly connections: (ConnectionReceiver | undefined)[];
+  readonly listeners: (ListenerReceiver | undefined)[];
+  /** A connection whose listener nobody knows any more. */
+  orphan(index: number, generation: number): void;
+}
+
+const WORDS = RECORD_SIZE / 4;
+/** Records between two looks at the clock: about 10 µs of small handlers. */
+const CLOCK_STRIDE = 32;
+
+/**
+ * Dispatches records from `from` up to `count`; returns the index of the first one left when
+ * `deadline` (performance.now, milliseconds) has passed.
+ */
+export function drain(
+  memory: Memory,
+  receivers: Receivers,
+  from: number,
+  count: number,
+  deadline: number,
+): number {
+  const { records } = memory;
+  for (let i = from; i < count; i++) {
+    if ((i & (CLOCK_STRIDE - 1)) === CLOCK_STRIDE - 1 && performance.now() > deadline) {
+      // At least one record was dispatched, so that every call makes progress.
+      if (i > from) return i;
+    }
+    dispatch(records, i * WORDS, receivers);
+  }
+  return count;
+}
+
+function dispatch(records: Int32Array, at: number, receivers: Receivers): void {
+  const event = records[at + RECORD_WORDS.event] as Event;
+  const index = records[at + RECORD_WORDS.index] as number;
+  if (event === Event.listener_closed) {
+    receivers.listeners[index]?.onClosed(records[at + RECORD_WORDS.result] as number);
+    return;
+  }
+  const generation = (records[at + RECORD_WORDS.generation] as number) >>> 0;
+  let receiver = receivers.connections[index];
+  if (event === Event.open && (receiver === undefined || receiver.generation !== generation)) {
+    receiver = admit(records, at, index, generation, receivers);
+  }
+  if (receiver === undefined || receiver.generation !== generation) return;
+  try {
+    const outcome = deliver(receiver, event, records, at);
+    // A promise: its continuation runs before the next record, as after any callback of Bun's.
+    if (typeof outcome === "object" && outcome !== null) settle(receiver, outcome);
+  } catch (error) {
+    receiver.onThrown(error);
+  }
+}
+
+function admit(
+  records: Int32Array,
+  at: number,
+  index: number,
+  generation: number,
+  receivers: Receivers,
+): ConnectionReceiver | undefined {
+  const from = (records[at + RECORD_WORDS.extra] as number) >>> 0;
+  const listener = from === NO_LISTENER ? undefined : receivers.listeners[from];
+  if (listener === undefined) {
+    receivers.orphan(index, generation);
+    return undefined;
+  }
+  const receiver = listener.accept(index, generation);
+  receivers.connections[index] = receiver;
+  return receiver;
+}
+
+function deliver(
+  receiver: ConnectionReceiver,
+  event: Event,
+  records: Int32Array,
+  at: number,
+): HandlerResult {
+  const result = records[at + RECORD_WORDS.result] as number;
+  switch (event) {
+    case Event.data: {
+      const offset = (records[at + RECORD_WORDS.offset] as number) >>> 0;
+      return receiver.onData(offset, result, records[at + RECORD_WORDS.extra] as number);
+    }
+    case Event.drain:
+      return receiver.onDrain();
+    case Event.open:
+      return receiver.onOpen();
+    case Event.end:
+      return receiver.onEnd();
+    case Event.close:
+      return receiver.onClose(result);
+    case Event.connect_failed:
+      return receiver.onConnectFailed(result);
+    default:
+      return undefined;
+  }
+}
+
+function settle(receiver: ConnectionReceiver, outcome: object): void {
+  const { then } = outcome as Partial<PromiseLike<unknown>>;
+  if (typeof then !== "function") return;
+  then.call(outcome, undefined, (error: unknown) => receiver.onThrown(error));
+  drainMicrotasks();
+}

@@ -1,0 +1,204 @@
+// Ring ⇄ Bun's event loop: when to turn, when to sleep, what keeps the process alive.
+//
+//     resting ──something opens──▶ spinning ──dry turns──▶ armed ──eventfd──▶ spinning
+//        ▲                          │    │
+//        └────nothing is open───────┘    └─only unref'ed things are open─▶ polling (10 ms timer)
+//
+// A DEFER_TASKRUN ring never wakes a poller, its registered eventfd does; Bun watches that as a
+// stream. The signal is off while we turn, and a few `setImmediate` turns come before sleeping: what
+// arrives within them costs no wake-up. It never sleeps while the ring has work (I12).
+
+/** What the loop drives; `ring.ts` implements it. */
+export interface Turnable {
+  /** One bounded share of work; true if there was any. */
+  pump(): boolean;
+  /** Lets the wake fd signal; true if there is work already and sleeping would lose it. */
+  arm(): boolean;
+  disarm(): void;
+  readonly wakeFd: number;
+  /** Things open, and those of them that keep the process alive. */
+  readonly openCount: number;
+  readonly refCount: number;
+  /** Everything is lost: the wake fd cannot be watched. */
+  fail(error: unknown): void;
+}
+
+type WakeReader = ReturnType<typeof watch>;
+type State = "resting" | "spinning" | "armed" | "polling";
+
+/** About 20 µs: what a wake-up through the kernel costs (measured: more buys little). */
+const SPIN_TURNS = 20;
+/** Flushes without a turn of Bun's loop in between: microtasks must not starve it. */
+const FLUSHES_MAX = 16;
+/** Unref'ed things are looked after this often, in milliseconds. */
+const POLL_MS = 10;
+
+/** Bun polls the fd for the stream and reads the counter away (eventfd(2)). */
+function watch(wakeFd: number) {
+  return Bun.file(wakeFd).stream().getReader();
+}
+
+export class Loop {
+  readonly #ring: Turnable;
+  #state: State = "resting";
+  #reader: WakeReader | null = null;
+  /** A read of the wake fd is under way; it stays so while we spin again. */
+  #reading = false;
+  #immediate = false;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #dryTurns = 0;
+  #flushQueued = false;
+  #flushes = 0;
+  #pumping = false;
+  #closed = false;
+
+  constructor(ring: Turnable) {
+    this.#ring = ring;
+  }
+
+  /** Work was queued: hand it to the kernel before Bun's loop sleeps. */
+  touch(): void {
+    if (this.#pumping || this.#flushQueued || this.#closed) return;
+    if (this.#flushes >= FLUSHES_MAX) {
+      this.#spin();
+      return;
+    }
+    this.#flushQueued = true;
+    this.#flushes++;
+    queueMicrotask(this.#flush);
+  }
+
+  /** Something was opened, closed, ref'ed or unref'ed. */
+  recount(): void {
+    if (this.#pumping || this.#closed) return;
+    if (this.#state !== "spinning") this.#spin();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#state = "resting";
+    this.#releaseReader();
+    this.#stopTimer();
+  }
+
+  readonly #flush = (): void => {
+    this.#flushQueued = false;
+    if (this.#pumping || this.#closed) return;
+    this.#leaveSleep();
+    this.#pump();
+    this.#next();
+  };
+
+  readonly #tick = (): void => {
+    this.#immediate = false;
+    this.#flushes = 0;
+    if (this.#closed) return;
+    if (this.#pumping) {
+      // A nested loop tick inside a handler: come back when the dispatch is over (I7).
+      this.#spin();
+      return;
+    }
+    this.#leaveSleep();
+    this.#pump();
+    this.#next();
+  };
+
+  #pump(): void {
+    this.#pumping = true;
+    try {
+      if (this.#ring.pump()) this.#dryTurns = 0;
+      else this.#dryTurns++;
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #leaveSleep(): void {
+    if (this.#state === "armed") {
+      this.#ring.disarm();
+      this.#dryTurns = 0;
+    }
+    this.#state = "spinning";
+  }
+
+  /** Decides, after each share of work, what comes next. */
+  #next(): void {
+    if (this.#closed) return;
+    if (this.#ring.openCount === 0) {
+      this.#state = "resting";
+      this.#releaseReader();
+      this.#stopTimer();
+    } else if (this.#ring.refCount === 0) {
+      this.#poll();
+    } else if (this.#dryTurns < SPIN_TURNS) {
+      this.#spin();
+    } else if (this.#ring.arm()) {
+      this.#ring.disarm();
+      this.#dryTurns = 0;
+      this.#spin();
+    } else {
+      this.#state = "armed";
+      this.#watch();
+    }
+  }
+
+  #spin(): void {
+    if (this.#state !== "armed") this.#state = "spinning";
+    if (this.#immediate) return;
+    this.#immediate = true;
+    setImmediate(this.#tick);
+  }
+
+  /** Nothing holds the process: no reader, which would, and a timer that does not. */
+  #poll(): void {
+    this.#state = "polling";
+    this.#releaseReader();
+    if (this.#dryTurns < SPIN_TURNS && !this.#immediate) {
+      // An unref'ed immediate spins like another and does not hold the process.
+      this.#immediate = true;
+      setImmediate(this.#tick).unref();
+      return;
+    }
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null;
+      if (this.#state === "polling") this.#tick();
+    }, POLL_MS);
+    this.#timer.unref();
+  }
+
+  #stopTimer(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  #watch(): void {
+    this.#stopTimer();
+    if (this.#reading) return;
+    const reader = this.#reader ?? watch(this.#ring.wakeFd);
+    this.#reader = reader;
+    this.#reading = true;
+    reader.read().then(
+      ({ done }) => {
+        if (reader !== this.#reader) return; // cancelled meanwhile
+        this.#reading = false;
+        if (done) this.#reader = null;
+        if (this.#state === "armed") this.#tick();
+      },
+      (error: unknown) => {
+        if (reader !== this.#reader) return;
+        this.#reading = false;
+        this.#reader = null;
+        if (!this.#closed) this.#ring.fail(error);
+      },
+    );
+  }
+
+  #releaseReader(): void {
+    if (this.#reader === null) return;
+    const reader = this.#reader;
+    this.#reader = null;
+    this.#reading = false;
+    // It closes only the stream's own duplicate of the fd; nothing of ours can fail with it.
+    reader.cancel().then(undefined, () => {});
+  }
+}

@@ -1,0 +1,159 @@
+// The only toArrayBuffer(): the slab as typed arrays that never escape.
+//
+// A user sees private copies, or a lent ArrayBuffer over one receive buffer alone, which is detached
+// when the buffer goes back. The slab's own ArrayBuffer has a native deallocator: when it dies, by
+// `release()` or with its Worker, the ring's memory goes (design: memory that the kernel writes to).
+
+import { toArrayBuffer, type Pointer } from "bun:ffi";
+import {
+  ADDRESS,
+  ADDRESS_SIZE,
+  ADDRESS_WORDS,
+  Family,
+  RECORDS_MAX,
+  RECORD_SIZE,
+  RING_INFO_SIZE,
+  RING_INFO_WORDS,
+  RING_OPTIONS_SIZE,
+  RING_OPTIONS_WORDS,
+  SCRATCH_SIZE,
+} from "./abi.ts";
+import { native } from "./native.ts";
+
+/** toArrayBuffer with its deallocator, which Bun's types leave out. */
+const viewOver = toArrayBuffer as (
+  address: Pointer,
+  byteOffset: number,
+  byteLength: number,
+  context: Pointer,
+  deallocator: Pointer,
+) => ArrayBuffer;
+
+/** The address of a symbol, which Bun's types leave out. */
+function symbolAddress(symbol: unknown): Pointer {
+  return (symbol as { ptr: Pointer }).ptr;
+}
+
+const bufferReleased = symbolAddress(native.bu_buffer_released);
+
+/** A numeric address as `bu_*_address` and `bu_connect` have it. */
+export interface NumericAddress {
+  family: keyof typeof Family;
+  host: string;
+  port: number;
+}
+
+type Info = { readonly [Field in keyof typeof RING_INFO_WORDS]: number };
+export type RingOptionWords = { [Field in keyof typeof RING_OPTIONS_WORDS]?: number };
+
+const F64_FIELDS = new Set<string>(["slab_address", "slab_size", "context"]);
+
+/** Calls `bu_ring_open`; `outcome` is 0 or a negative errno, `info` says why. */
+export function openRing(options: RingOptionWords): { outcome: number; info: Info } {
+  const words = new Uint32Array(RING_OPTIONS_SIZE / 4);
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    words[RING_OPTIONS_WORDS[name as keyof RingOptionWords]] = value;
+  }
+  // Materialised before its address is taken: small typed arrays move when `.buffer` is touched.
+  const answer = new ArrayBuffer(RING_INFO_SIZE);
+  const outcome = native.bu_ring_open(words, new Uint8Array(answer));
+  const integers = new Uint32Array(answer);
+  const doubles = new Float64Array(answer);
+  const info = Object.fromEntries(
+    Object.entries(RING_INFO_WORDS).map(([name, word]) => [
+      name,
+      (F64_FIELDS.has(name) ? doubles[word] : integers[word]) ?? 0,
+    ]),
+  ) as Info;
+  return { outcome, info };
+}
+
+export class Memory {
+  /** Completion records, `RECORD_SIZE / 4` words each. */
+  readonly records: Int32Array;
+  /** The words of `CONTROL`. */
+  readonly control: Uint32Array;
+  readonly #slab: ArrayBuffer;
+  readonly #bytes: Buffer;
+  readonly #scratch: Uint8Array;
+  readonly #address: number;
+  readonly #context: Pointer;
+
+  constructor(info: Info) {
+    this.#address = info.slab_address;
+    this.#context = info.context as Pointer;
+    this.#slab = viewOver(
+      info.slab_address as Pointer,
+      0,
+      info.slab_size,
+      this.#context,
+      symbolAddress(native.bu_slab_released),
+    );
+    this.#bytes = Buffer.from(this.#slab);
+    const recordWords = (RECORDS_MAX * RECORD_SIZE) / 4;
+    this.records = new Int32Array(this.#slab, info.records_offset, recordWords);
+    this.control = new Uint32Array(this.#slab, 0, 1024);
+    this.#scratch = new Uint8Array(this.#slab, info.scratch_offset, SCRATCH_SIZE);
+  }
+
+  /** Gives the slab back; every view is empty afterwards. */
+  release(): void {
+    if (!this.#slab.detached) this.#slab.transfer(0);
+  }
+
+  /** A private copy as a Buffer. */
+  copyBuffer(offset: number, length: number): Buffer {
+    const copy = Buffer.allocUnsafe(length);
+    this.#bytes.copy(copy, 0, offset, offset + length);
+    return copy;
+  }
+
+  /** A private copy as a plain Uint8Array with an ArrayBuffer of its own. */
+  copyBytes(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    const copy = new Uint8Array(length);
+    copy.set(this.#bytes.subarray(offset, offset + length));
+    return copy;
+  }
+
+  /** An ArrayBuffer over one receive buffer, which its deallocator gives back. */
+  lend(offset: number, length: number): ArrayBuffer {
+    const address = (this.#address + offset) as Pointer;
+    return viewOver(address, 0, length, this.#context, bufferReleased);
+  }
+
+  /** Encodes text straight into native memory: a view of the bytes, or null if it does not fit. */
+  encode(text: string): Uint8Array | null {
+    // A UTF-16 unit makes three bytes at most.
+    if (text.length * 3 > SCRATCH_SIZE) return null;
+    const { written } = new TextEncoder().encodeInto(text, this.#scratch);
+    return this.#scratch.subarray(0, written);
+  }
+}
+
+/** An `Address` record for a call. */
+export function writeAddress(address: NumericAddress): Uint8Array {
+  const buffer = new ArrayBuffer(ADDRESS_SIZE);
+  const words = new Uint32Array(buffer);
+  const bytes = new Uint8Array(buffer);
+  const text = Buffer.from(address.host, "utf8");
+  words[ADDRESS_WORDS.family] = Family[address.family];
+  words[ADDRESS_WORDS.port] = address.port;
+  words[ADDRESS_WORDS.text_len] = text.length;
+  bytes.set(text.subarray(0, ADDRESS_SIZE - ADDRESS.text), ADDRESS.text);
+  return bytes;
+}
+
+/** Reads an `Address` record that a call has filled, or null if it returned an error. */
+export function readAddress(call: (out: Uint8Array) => number): NumericAddress | null {
+  const buffer = new ArrayBuffer(ADDRESS_SIZE);
+  if (call(new Uint8Array(buffer)) < 0) return null;
+  const words = new Uint32Array(buffer);
+  const length = words[ADDRESS_WORDS.text_len] ?? 0;
+  const names = Object.keys(Family) as (keyof typeof Family)[];
+  return {
+    family: names[words[ADDRESS_WORDS.family] ?? 0] ?? "unix",
+    host: Buffer.from(buffer, ADDRESS.text, length).toString("utf8"),
+    port: words[ADDRESS_WORDS.port] ?? 0,
+  };
+}
