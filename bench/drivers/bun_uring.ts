@@ -7,6 +7,7 @@ import { echoHandlers, portArgument } from "./echo_handlers.ts";
 const server = listen({
   hostname: "127.0.0.1",
   port: portArgument(),
+  allowHalfOpen: true,
   socket: echoHandlers<Socket>(),
 });
 console.log(`listening ${server.port}`);

@@ -7,7 +7,7 @@ import { echoHandlers, portArgument } from "./echo_handlers.ts";
 const server = listen({
   hostname: "127.0.0.1",
   port: portArgument(),
-  binaryType: "borrowed",
-  socket: echoHandlers<Socket>(),
+  allowHalfOpen: true,
+  socket: { binaryType: "borrowed", ...echoHandlers<Socket>() },
 });
 console.log(`listening ${server.port}`);

@@ -1,0 +1,43 @@
+// The price of one dispatch: from a record in shared memory to the handler of its connection.
+//
+// It runs the library's own `drain` over made-up records and receivers that only count, so neither
+// the kernel nor a chunk is in it. Usage: `bun bench/micro/dispatch.ts`; divide by `count`.
+import { bench, do_not_optimize, run } from "mitata";
+import { drain, type ConnectionReceiver } from "../../ts/completion.ts";
+import type { Memory } from "../../ts/memory.ts";
+import { dataRecords, generation } from "./made_records.ts";
+
+const count = 64;
+let received = 0;
+
+function receiver(): ConnectionReceiver {
+  return {
+    generation,
+    onOpen() {},
+    onData(_offset, length) {
+      received += length;
+    },
+    onDrain() {},
+    onEnd() {},
+    onClose() {},
+    onConnectFailed() {},
+    onThrown(error) {
+      throw error;
+    },
+  };
+}
+
+// `drain` reads nothing but the records.
+const memory = { records: dataRecords(count) } as unknown as Memory;
+const connections = Array.from({ length: count }, receiver);
+const receivers = { connections, listeners: [], orphan() {} };
+
+drain(memory, receivers, 0, count, Number.POSITIVE_INFINITY);
+if (received !== count * 64) throw new Error(`expected ${count * 64} bytes, received ${received}`);
+
+bench(`dispatch ${count} records`, () => {
+  drain(memory, receivers, 0, count, Number.POSITIVE_INFINITY);
+  do_not_optimize(received);
+});
+
+await run();
