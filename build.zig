@@ -50,8 +50,8 @@ fn add_library(modules: Modules) void {
     b.installArtifact(library);
 }
 
-/// Tests have the library's safety checks. Zig's own code generator compiles them in 2 s where it is
-/// ready, LLVM in 35 s; `-Dtest-llvm` builds them as the library is built.
+/// Tests have the library's safety checks. Zig's own code generator, where it is ready, compiles
+/// them in 2 s, LLVM in 35 s; `-Dtest-llvm` builds them as the library is built.
 fn add_tests(modules: Modules) void {
     const b = modules.b;
     const llvm = b.option(bool, "test-llvm", "Compile the unit tests with LLVM") orelse false;
