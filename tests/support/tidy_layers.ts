@@ -8,6 +8,7 @@ export const ZIG_LAYERS = [
   /^zig\/operation(?:\.zig$|\/)/,
   /^zig\/(?:features|connection|listen)\.zig$/,
   /^zig\/engine\.zig$/,
+  /^zig\/(?:calls|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
   /^zig\/(?:exports|abi_layout)\.zig$/,
@@ -17,7 +18,7 @@ export const ZIG_LAYERS = [
 export const SCRIPT_LAYERS = [
   /^ts\/abi\.ts$/,
   /^ts\/errors\.ts$/,
-  /^ts\/(?:native|memory)\.ts$/,
+  /^ts\/(?:native|memory|address)\.ts$/,
   /^ts\/(?:completion|buffer|stats)\.ts$/,
   /^ts\/(?:operation|registered)\.ts$/,
   /^ts\/(?:ring|loop)\.ts$/,
