@@ -31,6 +31,7 @@ pub const Stage = enum { none, connecting, open, over };
 
 pub const Connection = struct {
     stage: Stage = .none,
+    was_open: bool = false,
     generation: u32 = 0,
     /// Names the stream; never used twice in a run.
     key: u64 = 0,
@@ -40,14 +41,21 @@ pub const Connection = struct {
     /// Bytes of `data` records.
     delivered: u64 = 0,
     end_seen: bool = false,
-    wants_drain: bool = false,
+    /// Turns after which a write took less than offered, the first and the last one that no `drain`
+    /// has answered. A `drain` record answers only writes from before its turn.
+    refused_first: ?u64 = null,
+    refused_last: u64 = 0,
     paused: bool = false,
     shut: ?abi.Shut = null,
+    /// The turn after which it was first asked for.
+    shut_turn: u64 = 0,
     /// A write was refused because the connection is breaking: a `close` is on its way.
     breaking: bool = false,
+    /// A call said ENOENT: the record that ends it must be among those still to be read.
+    gone: bool = false,
 
     pub fn is_writable(connection: *const Connection) bool {
-        return connection.shut == null and !connection.breaking and
+        return connection.shut == null and !connection.breaking and !connection.gone and
             (connection.stage == .open or connection.stage == .connecting);
     }
 
@@ -55,7 +63,19 @@ pub const Connection = struct {
         return connection.stage == .open or connection.stage == .connecting;
     }
 
-    pub fn wrote(connection: *Connection, verdict: *Verdict, offered: u32, taken: i32) Failure!void {
+    /// Whether a call was refused because the connection is over already.
+    pub fn is_gone(connection: *Connection, outcome: i32) bool {
+        if (outcome == errno.noent) connection.gone = true;
+        return outcome == errno.noent;
+    }
+
+    pub fn wrote(
+        connection: *Connection,
+        verdict: *Verdict,
+        turn: u64,
+        offered: u32,
+        taken: i32,
+    ) Failure!void {
         if (taken < 0) {
             // The only refusals of a live connection that is not shut: it is on its way out.
             if (taken != errno.pipe and taken != errno.shutdown) {
@@ -66,7 +86,9 @@ pub const Connection = struct {
         }
         if (taken > offered) return verdict.violation("write took more than offered", .{});
         connection.written += @intCast(taken);
-        connection.wants_drain = taken < offered;
+        if (taken == offered) return;
+        if (connection.refused_first == null) connection.refused_first = turn;
+        connection.refused_last = turn;
     }
 
     pub fn on_data(connection: *Connection, verdict: *Verdict, bytes: []const u8) Failure!void {
@@ -97,10 +119,18 @@ pub const Connection = struct {
         }
     }
 
-    pub fn on_drain(connection: *Connection, verdict: *Verdict) Failure!void {
-        try connection.expect_open(verdict, "drain");
-        if (!connection.wants_drain) return verdict.violation("drain without a short write", .{});
-        connection.wants_drain = false;
+    pub fn on_drain(connection: *Connection, verdict: *Verdict, turn: u64) Failure!void {
+        // Writes are taken, and refused, from `connect` on.
+        if (connection.stage != .connecting) try connection.expect_open(verdict, "drain");
+        const first = connection.refused_first orelse turn;
+        if (first >= turn) return verdict.violation("drain without a short write", .{});
+        if (connection.shut != null and connection.shut_turn < turn) {
+            return verdict.violation("drain of a connection that is shut", .{});
+        }
+        connection.refused_first = if (connection.refused_last < turn)
+            null
+        else
+            connection.refused_last;
     }
 
     pub fn on_close(connection: *Connection, verdict: *Verdict, result: i32) Failure!void {

@@ -1,26 +1,28 @@
 //! Bugs put in on purpose, to prove that the schedules find such bugs.
 //!
-//! One of them can be active, in test builds only: elsewhere `is` is comptime-known to be false and
-//! leaves no code. A place that has a bug to offer asks `is` in one line. `testing/canary.zig` turns
-//! each on and expects a violation.
+//! One of them can be active, in test builds only: elsewhere `is` is false at comptime and leaves no
+//! code. A place that has a bug to offer asks `is` in one line. `canary.zig` turns each on in turn
+//! and expects a violation.
 
 const builtin = @import("builtin");
 
 pub const Mutation = enum {
     none,
-    /// A delivered receive buffer is given to the kernel before its bytes were read.
+    /// Received bytes go back to the kernel before JavaScript has read them.
     return_buffer_early,
-    /// A delivered receive buffer is never given back.
+    /// A buffer that comes back is added to the ring twice.
+    return_buffer_twice,
+    /// One delivered receive buffer is never given back.
     keep_buffer,
-    /// What a short send left is taken for sent.
+    /// What a short send left over is taken for sent.
     skip_remainder,
     /// Staged blocks are released when their send is submitted, not when it completes.
     release_blocks_early,
-    /// A slot is not retired after its last completion.
+    /// A connection's slot is not retired after its last completion.
     lose_retirement,
     /// A connection that ran out of buffers is not woken.
     forget_parked,
-    /// The descriptor is closed while operations name it.
+    /// The descriptor is closed while a receive names it.
     close_early,
     /// A refused writer is never told that there is room.
     forget_drain,

@@ -25,7 +25,7 @@ fn add(schedule: *Schedule, id: u32) Error!void {
     peer.* = .{
         .id = id,
         .key = schedule.prng.next(),
-        .appetite = appetites[schedule.below(appetites.len)],
+        .appetite = if (schedule.peers_idle) 1 else appetites[schedule.below(appetites.len)],
     };
     try schedule.peers.append(schedule.arena, peer);
 }

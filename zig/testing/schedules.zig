@@ -45,7 +45,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
 /// Short runs: many configurations, and a short way to a failure.
 const events_of_one = 2000;
 
-const events_all = 1_000_000;
+const events_all = 1_300_000;
 
 test "a million completions in any order leave no byte lost and nothing behind" {
     const summary = try std.testing.allocator.create(Summary);

@@ -18,14 +18,14 @@ pub fn act(schedule: *Schedule) Error!void {
     if (schedule.resting) return;
     switch (schedule.below(100)) {
         0...44 => try write(schedule),
-        45...49 => try shut(schedule),
-        50...56 => pause(schedule),
-        57...59 => try connect(schedule),
+        45...50 => try shut(schedule),
+        51...55 => pause(schedule),
+        56...59 => try connect(schedule),
         60...61 => try listener_open(schedule),
-        62 => if (schedule.chance(10)) listener_stop(schedule),
+        62 => if (schedule.chance(30)) listener_stop(schedule),
         63...74 => try peer_connect(schedule),
-        75...79 => try start(schedule),
-        80...82 => cancel(schedule),
+        75...78 => try start(schedule),
+        79...81 => cancel(schedule),
         83...87 => _ = schedule.engine.flush_only(),
         88...89 => {
             _ = schedule.engine.arm();
@@ -48,9 +48,9 @@ fn pick(schedule: *Schedule) ?u32 {
 
 fn write_size(schedule: *Schedule) u32 {
     const most: u32 = switch (schedule.below(100)) {
-        0...59 => 100,
-        60...89 => 5000,
-        90...97 => 20_000,
+        0...44 => 100,
+        45...74 => 5000,
+        75...97 => 20_000,
         else => pattern.slice_max,
     };
     return 1 + schedule.below(most);
@@ -68,13 +68,20 @@ fn write(schedule: *Schedule) Error!void {
         bytes.ptr,
         len,
     );
-    if (connection.is_writable()) return connection.wrote(&schedule.verdict, len, taken);
+    if (connection.is_gone(taken)) return;
+    if (connection.is_writable()) {
+        return connection.wrote(&schedule.verdict, schedule.turns, len, taken);
+    }
     if (taken >= 0) return schedule.verdict.violation("a shut connection took a write", .{});
 }
 
 fn shut(schedule: *Schedule) Error!void {
     const index = pick(schedule) orelse return;
-    const hows = [_]abi.Shut{ .end, .end, .close, .terminate };
+    // What is shut already, and what only begins, is terminated more often.
+    const connection = schedule.connections[index].?;
+    const odd = connection.shut != null or connection.stage == .connecting;
+    if (odd and schedule.chance(50)) return shut_one(schedule, index, .terminate);
+    const hows = [_]abi.Shut{ .end, .end, .close, .terminate, .terminate };
     try shut_one(schedule, index, hows[schedule.below(hows.len)]);
 }
 
@@ -82,9 +89,10 @@ fn shut_one(schedule: *Schedule, index: u32, how: abi.Shut) Error!void {
     const connection = schedule.connections[index].?;
     const generation = connection.generation;
     const outcome = calls.connection_shut(schedule.engine, index, generation, @intFromEnum(how));
+    if (connection.is_gone(outcome)) return;
     if (outcome < 0) return schedule.verdict.violation("shut gave {d}", .{outcome});
-    connection.wants_drain = false;
     const before = connection.shut orelse {
+        connection.shut_turn = schedule.turns;
         connection.shut = how;
         return;
     };
@@ -183,9 +191,10 @@ fn cancel(schedule: *Schedule) void {
 /// Handles of slots that are over, or never were, are refused and change nothing.
 fn use_stale_handles(schedule: *Schedule) Error!void {
     const index = schedule.below(schedule.engine.config.connections + 2);
-    var generation: u32 = schedule.below(3);
+    var generation: u32 = 0; // no slot ever has it
     if (index < schedule.connections.len) if (schedule.connections[index]) |connection| {
-        if (connection.is_live()) return;
+        // A failed connect's slot lives on until its descriptor is closed.
+        if (connection.is_live() or !connection.was_open) return;
         generation = connection.generation;
     };
     const engine = schedule.engine;
@@ -212,7 +221,9 @@ pub fn resume_all(schedule: *Schedule) void {
 pub fn is_waiting(schedule: *Schedule) bool {
     for (schedule.connections) |entry| {
         const connection = entry orelse continue;
-        if (connection.is_live() and connection.wants_drain and !connection.breaking) return true;
+        if (!connection.is_live() or connection.breaking) continue;
+        if (connection.shut != null) continue;
+        if (connection.refused_first != null) return true;
     }
     return false;
 }
@@ -244,7 +255,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
         .completion => {
             const operation = &schedule.operations[record.index];
             if (operation.generation != record.generation) {
-                return verdict.violation("a completion of slot {d} of generation {d} instead of {d} {}", .{record.index, record.generation, operation.generation, operation.*});
+                return verdict.violation("a completion of another generation", .{});
             }
             try operation.on_completion(verdict, record.result);
         },
@@ -263,13 +274,16 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
                 return verdict.violation("data of {d} bytes", .{record.result});
             try connection.on_data(verdict, schedule.engine.slab[record.offset..][0..len]);
         },
-        .drain => try (try find(schedule, record)).on_drain(verdict),
+        .drain => try (try find(schedule, record)).on_drain(verdict, schedule.turns),
         .end => try (try find(schedule, record)).on_end(verdict),
         .close => try (try find(schedule, record)).on_close(verdict, record.result),
         .connect_failed => {
             const connection = try find(schedule, record);
             if (connection.stage != .connecting) {
                 return verdict.violation("connect_failed while {t}", .{connection.stage});
+            }
+            if (record.result == errno.canceled and connection.shut != .terminate) {
+                return verdict.violation("connect given up before an orderly end", .{});
             }
             connection.stage = .over;
         },
@@ -287,9 +301,22 @@ fn on_open(schedule: *Schedule, record: *const abi.Record, peer: ?*model.Peer) E
         return verdict.violation("open while {t}, listener {d}", .{ connection.stage, record.extra });
     }
     connection.stage = .open;
+    connection.was_open = true;
     connection.peer = peer orelse return verdict.violation("open without a peer", .{});
     if (peer.?.connection != null) return verdict.violation("one peer for two", .{});
     peer.?.connection = connection;
+}
+
+/// After the records of a turn were read: nobody that a call took for over is still there.
+pub fn expect_gone(schedule: *Schedule) Error!void {
+    for (schedule.connections) |entry| {
+        const connection = entry orelse continue;
+        if (connection.gone and connection.is_live()) {
+            return schedule.verdict.violation("ENOENT of a connection that is {t}", .{
+                connection.stage,
+            });
+        }
+    }
 }
 
 fn find(schedule: *Schedule, record: *const abi.Record) Error!*model.Connection {

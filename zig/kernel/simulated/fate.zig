@@ -58,13 +58,14 @@ pub const Fate = struct {
 
     /// 0 ≤ result < `limit`.
     pub fn below(fate: *Fate, limit: u32) u32 {
-        return fate.prng.random().uintLessThan(u32, limit);
+        // The high half of a product: faster than std's exact way, and even enough.
+        return @intCast((fate.prng.next() >> 32) * limit >> 32);
     }
 
     /// 1 ≤ result ≤ `most`: all of it half of the time, so that partial and whole both happen.
     pub fn part(fate: *Fate, most: usize) usize {
-        if (most <= 1 or fate.prng.random().boolean()) return most;
-        return 1 + fate.prng.random().uintLessThan(usize, most);
+        if (most <= 1 or fate.chance(500)) return most;
+        return 1 + fate.below(@intCast(most));
     }
 
     pub fn one_of(fate: *Fate, comptime T: type, choices: []const T) T {

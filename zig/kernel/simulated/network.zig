@@ -82,7 +82,7 @@ pub const Network = struct {
     sockets: []Socket,
     peers: []Peer,
     memory: []u8,
-    next_peer_id: u32 = 1,
+    peers_claimed: u32 = 0,
     next_port: u16 = 1024,
     /// Descriptors closed while an operation named their socket.
     closed_under_operation: u32 = 0,
@@ -205,8 +205,8 @@ pub const Network = struct {
         } else return null;
         const stream_bytes = network.limits.stream_bytes;
         const memory = network.memory[@as(usize, index) * 2 * stream_bytes ..];
-        const id = network.next_peer_id;
-        network.next_peer_id += 1;
+        network.peers_claimed += 1;
+        const id = network.peers_claimed * @as(u32, @intCast(network.peers.len)) + index;
         network.peers[index] = .{
             .in_use = true,
             .id = id,

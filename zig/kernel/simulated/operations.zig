@@ -129,7 +129,8 @@ fn start(kernel: *Simulated, sqe: *const system.Sqe, row: Row, socket: u32) void
     kernel.pending.append(kernel.allocator, operation) catch simulated.out_of_memory();
     const refused = import(kernel, operation, sqe);
     if (refused < 0) return finish(kernel, operation, refused);
-    if (!kernel.fate.strikes("delayed")) attempt(kernel, operation);
+    // shutdown(2) may block, so a worker thread does it: never while it is submitted.
+    if (row != .shutdown and !kernel.fate.strikes("delayed")) attempt(kernel, operation);
 }
 
 fn claim(kernel: *Simulated) *Operation {
@@ -226,7 +227,10 @@ fn attempt(kernel: *Simulated, operation: *Operation) void {
             finish(kernel, operation, errno.time);
         },
         .close => finish(kernel, operation, kernel.network.close(operation.fd)),
-        .shutdown => finish(kernel, operation, kernel.network.shutdown(operation.socket)),
+        .shutdown => {
+            if (kernel.fate.chance(500)) return; // no worker thread is free yet
+            finish(kernel, operation, kernel.network.shutdown(operation.socket));
+        },
         .accept, .accept_multishot => attempt_accept(kernel, operation),
         .connect => attempt_connect(kernel, operation),
         .receive_plain, .receive_selected, .receive_multishot => receive(kernel, operation),
@@ -255,6 +259,7 @@ fn write_name(kernel: *Simulated, operation: *Operation, fd: i32) void {
 
 fn attempt_connect(kernel: *Simulated, operation: *Operation) void {
     const socket = &kernel.network.sockets[operation.socket];
+    if (kernel.fate.chance(700)) return; // the handshake takes its time
     if (kernel.network.fate.strikes("connect")) {
         socket.state = .dead;
         const failures = [_]i32{ errno.connrefused, errno.timedout, errno.connreset };

@@ -43,10 +43,9 @@ pub fn connect(network: *Network, target: *const SocketAddress) ?u32 {
 }
 
 fn find(network: *Network, id: u32) ?u32 {
-    for (network.peers, 0..) |*peer, index| {
-        if (peer.in_use and peer.id == id) return @intCast(index);
-    }
-    return null;
+    const index: u32 = @intCast(id % network.peers.len); // as `claim_peer` made it
+    const peer = &network.peers[index];
+    return if (peer.in_use and peer.id == id) index else null;
 }
 
 /// The peer at the other end of an open descriptor, or null if it has none.
