@@ -1,0 +1,57 @@
+// Programs that run in a process of their own, for what a test cannot do to its own process: crash,
+// exit, use up descriptors, measure memory. They are files in tests/support/programs/.
+
+import { fileURLToPath } from "node:url";
+
+export interface Finished {
+  code: number | null;
+  signal: string | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface ChildOptions {
+  arguments?: readonly string[];
+  env?: Record<string, string>;
+  /** The program is killed after this long. */
+  timeoutMs?: number;
+}
+
+/** A program of tests/support/programs by its name. */
+export function program(name: string): string {
+  return fileURLToPath(new URL(`programs/${name}.ts`, import.meta.url));
+}
+
+export function start(path: string, options: ChildOptions = {}) {
+  return Bun.spawn([process.execPath, path, ...(options.arguments ?? [])], {
+    cwd: fileURLToPath(new URL("../..", import.meta.url)),
+    env: { ...process.env, ...options.env },
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: options.timeoutMs ?? 25_000,
+    killSignal: "SIGKILL",
+  });
+}
+
+/** Runs a program to its end. */
+export async function run(path: string, options: ChildOptions = {}): Promise<Finished> {
+  const child = start(path, options);
+  await child.stdin.end();
+  const [stdout, stderr, code] = await Promise.all([
+    child.stdout.text(),
+    child.stderr.text(),
+    child.exited,
+  ]);
+  const signal = child.signalCode === null ? null : String(child.signalCode);
+  return { code: signal === null ? code : null, signal, stdout, stderr };
+}
+
+/** The same; it must exit with 0 and print one JSON value as its last line, which is returned. */
+export async function answer<Value>(path: string, options: ChildOptions = {}): Promise<Value> {
+  const { code, signal, stdout, stderr } = await run(path, options);
+  if (code !== 0) {
+    throw new Error(`${path} ended with ${code ?? signal}:\n${stdout}\n${stderr}`);
+  }
+  return JSON.parse(stdout.trimEnd().split("\n").at(-1) ?? "") as Value;
+}
