@@ -22,6 +22,9 @@ export function zig() {
   return existsSync(binary) ? [binary] : [process.execPath, join(packages, "cli/bin/zig")];
 }
 
+/** In the tree like the rest of Zig's cache: the default needs a home directory. */
+const ZIG_CACHE = { ZIG_GLOBAL_CACHE_DIR: inTree(".zig-cache/global") };
+
 /** What stops a task; the message is all that is shown. */
 export class TaskError extends Error {}
 
@@ -44,7 +47,7 @@ export function run(command, { env = {}, timeoutSeconds = 900 } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command[0], command.slice(1), {
       cwd: root,
-      env: { ...process.env, ...env },
+      env: { ...ZIG_CACHE, ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     const timer = setTimeout(() => {

@@ -17,6 +17,7 @@ test {
     _ = @import("kernel/simulated/outcomes.zig");
     _ = @import("kernel/simulated/provided.zig");
     _ = @import("kernel/simulated/tests.zig");
+    _ = @import("testing/canary.zig");
     _ = @import("testing/coverage.zig");
     _ = @import("testing/pattern.zig");
     _ = @import("testing/schedules.zig");
