@@ -8,6 +8,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const Kernel = @import("kernel.zig").Kernel;
+const mutation = @import("testing/mutation.zig");
 
 /// in_ring ──CQE──▶ delivered ──next turn──▶ in_ring
 ///                      └─lend─▶ lent ──deallocator──▶ released ──next turn──▶ in_ring
@@ -42,6 +43,7 @@ pub const BufferRing = struct {
 
     fn provide(ring: *BufferRing, kernel: *Kernel, id: u16) void {
         kernel.buffer_ring_add(ring.bytes(id), id);
+        if (mutation.is(.return_buffer_twice)) kernel.buffer_ring_add(ring.bytes(id), id);
         ring.states[id] = .in_ring;
         ring.free += 1;
         assert(ring.free <= ring.count());
@@ -85,6 +87,7 @@ pub const BufferRing = struct {
         const before = ring.free;
         ring.lent_count = ring.give_back_released(kernel);
         for (ring.delivered[0..ring.delivered_count]) |id| {
+            if (mutation.is(.keep_buffer) and id == 0) continue;
             // Acquire: pairs with `release`.
             switch (@atomicLoad(State, &ring.states[id], .acquire)) {
                 .delivered, .released => ring.provide(kernel, id),

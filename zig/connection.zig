@@ -13,6 +13,7 @@ const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
 const staging = @import("staging.zig");
 const socket = @import("operation/socket.zig");
+const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
 const Kind = @import("operation.zig").Kind;
 const errno = seam.errno;
@@ -83,7 +84,8 @@ pub const Connection = struct {
     }
 
     fn is_busy(connection: *const Connection) bool {
-        return connection.receiving == .armed or connection.send_pending or
+        const receives = connection.receiving == .armed and !mutation.is(.close_early);
+        return receives or connection.send_pending or
             connection.shutdown_pending or connection.connect_pending or
             connection.cancels_pending > 0;
     }
@@ -151,6 +153,7 @@ pub const Connection = struct {
             socket.Send.prepare(sqe, connection.fd, first, user_data);
         }
         connection.send_pending = true;
+        if (mutation.is(.release_blocks_early)) connection.flight.clear(&engine.staging_pool);
         return true;
     }
 
@@ -371,7 +374,8 @@ pub const Connection = struct {
         }
         const sent = @min(@as(u32, @intCast(result)), connection.flight.size);
         engine.counters.bytes_sent += sent;
-        connection.flight.consume(&engine.staging_pool, sent);
+        const flown = if (mutation.is(.skip_remainder)) connection.flight.size else sent;
+        connection.flight.consume(&engine.staging_pool, flown);
         if (connection.flight.is_empty()) {
             if (connection.flight_header) |block| engine.staging_pool.release(block);
             connection.flight_header = null;
@@ -385,7 +389,7 @@ pub const Connection = struct {
         const staged = connection.filling.size + connection.flight.size;
         if (staged > engine.high_water_mark / 2) return;
         connection.wants_drain = false;
-        engine.record(.drain, index, 0, 0, 0);
+        if (!mutation.is(.forget_drain)) engine.record(.drain, index, 0, 0, 0);
     }
 
     pub fn on_shutdown(connection: *Connection, engine: *Engine, index: u32, result: i32) void {

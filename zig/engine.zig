@@ -19,6 +19,7 @@ const features = @import("features.zig");
 const Connection = @import("connection.zig").Connection;
 const Listener = @import("listen.zig").Listener;
 const BufferRing = @import("buffer_ring.zig").BufferRing;
+const mutation = @import("testing/mutation.zig");
 const errno = seam.errno;
 
 /// An operation that JavaScript started on the ring itself.
@@ -179,6 +180,7 @@ pub const Engine = struct {
             if (engine.record_count > 0 or !engine.has_work()) break;
         }
         engine.publish_control();
+        if (mutation.is(.return_buffer_early)) engine.buffers.give_back(&engine.kernel);
         if (engine.record_count > 0) return @intCast(engine.record_count);
         return @min(outcome, 0); // an enter's success is the number that it submitted
     }
@@ -198,6 +200,7 @@ pub const Engine = struct {
     /// As many parked connections as there are buffers, oldest first: never in a loop, never on a
     /// timer (K9).
     fn unpark(engine: *Engine) void {
+        if (mutation.is(.forget_parked)) return;
         var budget = engine.buffers.free;
         while (budget > 0) : (budget -= 1) {
             const index = engine.parked.pop(&engine.connections) orelse return;
@@ -377,7 +380,7 @@ pub const Engine = struct {
         engine.dirty.remove(&engine.connections, index);
         engine.parked.remove(&engine.connections, index);
         engine.starved.remove(&engine.connections, index);
-        engine.connections.retire(index);
+        if (!mutation.is(.lose_retirement)) engine.connections.retire(index);
     }
 
     fn advance_operation(self: *Operation, engine: *Engine, index: u32) bool {

@@ -1,7 +1,7 @@
 //! Which outcomes the schedules must have seen, and why the others cannot be.
 //!
-//! A cell without a reason to be absent must have occurred often, else the schedules prove less than
-//! they claim: a change that keeps them from going somewhere fails here.
+//! A cell without a reason to be absent must have occurred often, else the schedules prove less
+//! than they claim: a change that keeps them from going somewhere fails here.
 
 const std = @import("std");
 const outcomes = @import("../kernel/simulated/outcomes.zig");

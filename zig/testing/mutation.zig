@@ -1,8 +1,8 @@
 //! Bugs put in on purpose, to prove that the schedules find such bugs.
 //!
-//! One of them can be active, in test builds only: elsewhere `is` is false at comptime and leaves no
-//! code. A place that has a bug to offer asks `is` in one line. `canary.zig` turns each on in turn
-//! and expects a violation.
+//! One of them can be active, in test builds only: elsewhere `is` is false at comptime and leaves
+//! no code. A place that has a bug to offer asks `is` in one line. `canary.zig` turns each on in
+//! turn and expects a violation.
 
 const builtin = @import("builtin");
 

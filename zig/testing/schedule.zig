@@ -1,9 +1,10 @@
 //! One random run of the real engine on the simulated kernel, checked against the model.
 //!
 //! A seed decides everything: sizes of queues and pools, faults, what the user asks, what the peers
-//! do. A run has three parts: traffic, in which everything may happen; rest, in which peers read and
-//! every refused writer must be told; the end, after which nothing may be left. The first violation
-//! ends the run with its message. `schedules.zig` makes many runs.
+//! do. A run has three parts: traffic, in which everything may happen; rest, in which peers read
+//! and every refused writer must be told; the end, after which nothing may be left. The end is
+//! orderly, or the ring's own teardown. The first violation ends the run with its message.
+//! `schedules.zig` makes many runs.
 
 const std = @import("std");
 const abi = @import("../abi.zig");
@@ -11,6 +12,7 @@ const calls = @import("../calls.zig");
 const seam = @import("../kernel.zig");
 const memory = @import("../memory.zig");
 const features = @import("../features.zig");
+const teardown = @import("../teardown.zig");
 const simulated = @import("../kernel/simulated.zig");
 const model = @import("model.zig");
 const user = @import("user.zig");
@@ -157,7 +159,16 @@ pub const Schedule = struct {
             try schedule.turn();
         }
         try schedule.rest();
+        if (schedule.chance(25)) return schedule.tear_down();
         try schedule.end();
+        schedule.engine.kernel.close();
+        try schedule.expect_sound();
+    }
+
+    fn expect_sound(schedule: *Schedule) Error!void {
+        if (schedule.kernel.violation) |message| {
+            return schedule.verdict.violation("{s}", .{message});
+        }
     }
 
     pub fn turn(schedule: *Schedule) Error!void {
@@ -179,9 +190,7 @@ pub const Schedule = struct {
         }
         try user.expect_gone(schedule);
         try peer_side.act(schedule);
-        if (schedule.kernel.violation) |message| {
-            return schedule.verdict.violation("{s}", .{message});
-        }
+        try schedule.expect_sound();
     }
 
     const turns_max = 20_000;
@@ -208,6 +217,15 @@ pub const Schedule = struct {
         try schedule.expect_nothing_left();
     }
 
+    /// What closing a ring does: no peer helps, and nobody reads the records.
+    fn tear_down(schedule: *Schedule) Error!void {
+        const held = teardown.cancel_everything(schedule.engine, 100_000);
+        if (held > 0) return schedule.verdict.violation("torn down with {d} held", .{held});
+        schedule.engine.kernel.close();
+        try schedule.expect_sound();
+        try schedule.expect_none("after the teardown", &schedule.kernel_items());
+    }
+
     fn is_over(schedule: *Schedule) bool {
         return schedule.engine.connections.claimed_count == 0 and
             schedule.engine.listeners.claimed_count == 0 and
@@ -217,32 +235,45 @@ pub const Schedule = struct {
             schedule.kernel.queued() == 0;
     }
 
+    const Item = struct { []const u8, u64 };
+
+    fn kernel_items(schedule: *Schedule) [5]Item {
+        const kernel = schedule.kernel;
+        return .{
+            .{ "pending kernel operations", kernel.pending.items.len },
+            .{ "staging blocks", schedule.engine.staging_pool.used },
+            .{ "descriptors", kernel.network.open_descriptors() },
+            .{ "descriptors closed under an operation", kernel.network.closed_under_operation },
+            .{ "uses of closed descriptors", kernel.network.bad_descriptors },
+        };
+    }
+
+    fn expect_none(schedule: *Schedule, when: []const u8, items: []const Item) Error!void {
+        for (items) |item| if (item[1] > 0) {
+            return schedule.verdict.violation("left {s}: {d} {s}", .{ when, item[1], item[0] });
+        };
+    }
+
     fn expect_nothing_left(schedule: *Schedule) Error!void {
         const engine = schedule.engine;
         const kernel = schedule.kernel;
-        const buffers_out = engine.buffers.count() - engine.buffers.free;
-        const left = [_]struct { []const u8, u64 }{
+        const buffers = engine.buffers.count();
+        try schedule.expect_none("at the end", &schedule.kernel_items());
+        try schedule.expect_none("at the end", &.{
             .{ "connections", engine.connections.claimed_count },
             .{ "listeners", engine.listeners.claimed_count },
             .{ "operations", engine.operations.claimed_count },
             .{ "cancels", engine.pending_cancels },
-            .{ "pending kernel operations", kernel.pending.items.len },
-            .{ "receive buffers not in the ring", buffers_out },
-            .{ "receive buffers the kernel lacks", engine.buffers.count() -
-                kernel.provided.published },
-            .{ "staging blocks", engine.staging_pool.used },
-            .{ "descriptors", kernel.network.open_descriptors() },
-            .{ "descriptors closed under an operation", kernel.network.closed_under_operation },
-            .{ "uses of closed descriptors", kernel.network.bad_descriptors },
+            .{ "receive buffers not in the ring", buffers - engine.buffers.free },
+            .{ "receive buffers the kernel lacks", buffers - kernel.provided.published },
             .{ "parked connections", engine.parked.count },
             .{ "starved connections", engine.starved.count },
             .{ "marked connections", engine.dirty.count },
-        };
-        for (left) |item| if (item[1] > 0) {
-            return schedule.verdict.violation("left at the end: {d} {s}", .{ item[1], item[0] });
-        };
+        });
         for (schedule.all.items) |connection| if (connection.stage != .over) {
-            return schedule.verdict.violation("a connection is {t} at the end", .{connection.stage});
+            return schedule.verdict.violation("left at the end: a connection that is {t}", .{
+                connection.stage,
+            });
         };
         for (&schedule.operations) |*operation| if (operation.pending) {
             return schedule.verdict.violation("an operation never completed", .{});

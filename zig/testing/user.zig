@@ -298,7 +298,7 @@ fn on_open(schedule: *Schedule, record: *const abi.Record, peer: ?*model.Peer) E
         try add(schedule, record.index, record.generation);
     const expected: model.Stage = if (record.extra == abi.no_listener) .connecting else .none;
     if (connection.stage != expected) {
-        return verdict.violation("open while {t}, listener {d}", .{ connection.stage, record.extra });
+        return verdict.violation("open of a connection that is {t}", .{connection.stage});
     }
     connection.stage = .open;
     connection.was_open = true;
