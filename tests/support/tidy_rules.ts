@@ -64,11 +64,8 @@ const TEMPORARY = new RegExp(`(?<![\\w.])/${"t" + "mp"}/`);
 
 const ZIG_HEADER = /^\/\/! .+\n\/\/!/;
 const SCRIPT_HEADER = /^(?:#!.*\n)?(?:\/\/ .+\n\/\/|\/\*\*?[^/]*\n \*)/;
-const SWALLOWED = new RegExp(
-  /\bcatch\s*(?:\([^)]*\)\s*)?\{\s*\}/.source + "|" +
-    /\.catch\(\s*(?:\(\w*\)|\w+)\s*=>\s*(?:\{\s*\}|undefined|null)/.source,
-  "g",
-);
+const EMPTY_CATCH = /(?<!\.)\bcatch\s*(?:\([^)]*\)\s*)?\{\s*\}/g;
+const EMPTY_HANDLER = /\.catch\((?:\(\w*\)|\w+) => (?:\{\s*\}|undefined|null)\)/;
 
 export const RULES: Rule[] = [
   {
@@ -183,13 +180,25 @@ export const RULES: Rule[] = [
   {
     name: "no error is caught and forgotten",
     applies: isSource,
-    check: refuseAcrossLines(SWALLOWED, "handle it, or let it through"),
+    check: refuseAcrossLines(EMPTY_CATCH, "handle it, or let it through"),
     bad: {
       "ts/a.ts": "try {\n  a();\n} catch {\n  // no matter\n}",
-      "ts/b.ts": "b().catch(() => {});",
       "zig/a.zig": "a() catch {};",
     },
     good: { "ts/a.ts": "try {\n} catch (error) {\n  report(error);\n}" },
+  },
+  {
+    name: "a rejection is left alone only below a comment that says why",
+    applies: isScript,
+    check: (file) => {
+      const lines = file.text.split("\n");
+      return codeOf(file).split("\n").flatMap((line, index) => {
+        const hasReason = /^\s*\/\//.test(lines[index - 1] ?? "");
+        return EMPTY_HANDLER.test(line) && !hasReason ? [`${file.path}:${index + 1}: say why`] : [];
+      });
+    },
+    bad: { "ts/a.ts": "a();\nb().catch(() => {});", "ts/b.ts": "b().catch((error) => undefined);" },
+    good: { "ts/a.ts": "// The handler has it.\nb().catch(() => {});\nc().catch(report);" },
   },
   {
     name: "links in documents lead to files",
