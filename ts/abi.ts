@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xaf04dc3d;
+export const ABI_HASH = 0x1454e5b5;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -401,6 +401,7 @@ export const SYMBOLS = {
   bu_connection_pause: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_option: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_address: { args: ["u32", "u32", "u32", "u32", "ptr"], returns: "i32" },
+  bu_slab_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_nop: { args: ["u32"], returns: "i32" },
   bu_timeout: { args: ["u32", "f64"], returns: "i32" },
   bu_cancel: { args: ["u32", "u32", "u32"], returns: "i32" },

@@ -75,12 +75,13 @@ export class Memory {
   /** The words of `CONTROL`. */
   readonly control: Uint32Array;
   readonly #slab: ArrayBuffer;
-  readonly #bytes: Buffer;
   readonly #scratch: Uint8Array;
   readonly #address: number;
   readonly #context: Pointer;
+  readonly #handle: number;
 
   constructor(info: Info) {
+    this.#handle = info.handle;
     this.#address = info.slab_address;
     this.#context = info.context as Pointer;
     this.#slab = viewOver(
@@ -90,7 +91,6 @@ export class Memory {
       this.#context,
       symbolAddress(native.bu_slab_released),
     );
-    this.#bytes = Buffer.from(this.#slab);
     const recordWords = (RECORDS_MAX * RECORD_SIZE) / 4;
     this.records = new Int32Array(this.#slab, info.records_offset, recordWords);
     this.control = new Uint32Array(this.#slab, 0, 1024);
@@ -105,14 +105,14 @@ export class Memory {
   /** A private copy as a Buffer. */
   copyBuffer(offset: number, length: number): Buffer {
     const copy = Buffer.allocUnsafe(length);
-    this.#bytes.copy(copy, 0, offset, offset + length);
+    native.bu_slab_read(this.#handle, offset, copy, length);
     return copy;
   }
 
   /** A private copy as a plain Uint8Array with an ArrayBuffer of its own. */
   copyBytes(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const copy = new Uint8Array(length);
-    copy.set(this.#bytes.subarray(offset, offset + length));
+    native.bu_slab_read(this.#handle, offset, copy, length);
     return copy;
   }
 

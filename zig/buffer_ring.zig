@@ -1,18 +1,19 @@
 //! Provided receive buffers: which are in the kernel's ring, delivered, or lent to JavaScript.
 //!
-//! A buffer leaves the ring with the CQE that names it. Delivered buffers go back at the start of
-//! the next turn by themselves; a lent one goes back when its ArrayBuffer's deallocator has run, on
-//! whatever thread. An empty ring means ENOBUFS: connections park in `connection.zig` and are woken
-//! when buffers come back. Step 1 of a turn.
+//! A buffer leaves the ring with the CQE that names it. Delivered buffers come back at the start of
+//! the next turn by themselves; a lent one when its ArrayBuffer's deallocator has run, on whatever
+//! thread. What comes back lies on a stack, and only as many as lately were needed at a time are in
+//! the ring: a few warm buffers serve instead of a round through all of them. An empty ring means
+//! ENOBUFS: connections park in `connection.zig` and are woken when buffers come back.
 
 const std = @import("std");
 const assert = std.debug.assert;
 const Kernel = @import("kernel.zig").Kernel;
 const mutation = @import("testing/mutation.zig");
 
-/// in_ring ──CQE──▶ delivered ──next turn──▶ in_ring
-///                      └─lend─▶ lent ──deallocator──▶ released ──next turn──▶ in_ring
-pub const State = enum(u8) { in_ring, delivered, lent, released };
+/// idle ──top_up──▶ in_ring ──CQE──▶ delivered ──next turn──▶ idle
+///                                       └─lend─▶ lent ──deallocator──▶ released ──next turn──▶ idle
+pub const State = enum(u8) { idle, in_ring, delivered, lent, released };
 
 pub const BufferRing = struct {
     memory: []u8,
@@ -24,8 +25,16 @@ pub const BufferRing = struct {
     delivered_count: u32 = 0,
     lent: []u16,
     lent_count: u32 = 0,
+    /// Stack of idle buffers, the one used last on top.
+    idle: []u16,
+    idle_count: u32 = 0,
     /// Buffers that the kernel can still select.
     free: u32 = 0,
+    /// As many are kept in the ring; it doubles when the ring ran empty.
+    target: u32 = target_first,
+
+    /// Three times what one DEFER_TASKRUN enter hands over.
+    const target_first = 64;
 
     pub fn count(ring: *const BufferRing) u32 {
         return @intCast(ring.states.len);
@@ -35,18 +44,43 @@ pub const BufferRing = struct {
         return ring.memory[@as(usize, id) * ring.size ..][0..ring.size];
     }
 
-    /// Hands every buffer to the kernel: once, after the ring is registered.
+    /// Makes every buffer idle and the first of them the kernel's: once, at open.
     pub fn fill(ring: *BufferRing, kernel: *Kernel) void {
-        for (0..ring.count()) |id| ring.provide(kernel, @intCast(id));
+        var id = ring.count();
+        while (id > 0) {
+            id -= 1;
+            ring.put_idle(@intCast(id));
+        }
+        ring.top_up(kernel);
+    }
+
+    fn put_idle(ring: *BufferRing, id: u16) void {
+        ring.states[id] = .idle;
+        ring.idle[ring.idle_count] = id;
+        ring.idle_count += 1;
+    }
+
+    fn top_up(ring: *BufferRing, kernel: *Kernel) void {
+        if (ring.free >= ring.target or ring.idle_count == 0) return;
+        while (ring.free < ring.target and ring.idle_count > 0) {
+            ring.idle_count -= 1;
+            const id = ring.idle[ring.idle_count];
+            assert(ring.states[id] == .idle);
+            kernel.buffer_ring_add(ring.bytes(id), id);
+            ring.states[id] = .in_ring;
+            ring.free += 1;
+        }
         kernel.buffer_ring_publish();
     }
 
-    fn provide(ring: *BufferRing, kernel: *Kernel, id: u16) void {
-        kernel.buffer_ring_add(ring.bytes(id), id);
-        if (mutation.is(.return_buffer_twice)) kernel.buffer_ring_add(ring.bytes(id), id);
-        ring.states[id] = .in_ring;
-        ring.free += 1;
-        assert(ring.free <= ring.count());
+    /// The kernel found the ring empty: more are needed at a time.
+    pub fn starved(ring: *BufferRing) void {
+        ring.target = @min(ring.target * 2, ring.count());
+    }
+
+    /// Buffers that nobody uses, in the ring or not.
+    pub fn available(ring: *const BufferRing) u32 {
+        return ring.free + ring.idle_count;
     }
 
     /// The kernel has written into the buffer and named it in a CQE. False if that cannot be.
@@ -83,31 +117,28 @@ pub const BufferRing = struct {
 
     /// Start of a turn: whatever JavaScript is done with goes back to the kernel.
     pub fn give_back(ring: *BufferRing, kernel: *Kernel) void {
-        if (ring.delivered_count == 0 and ring.lent_count == 0) return;
-        const before = ring.free;
-        ring.lent_count = ring.give_back_released(kernel);
+        ring.lent_count = ring.reclaim_lent();
         for (ring.delivered[0..ring.delivered_count]) |id| {
-            if (mutation.is(.keep_buffer) and id == 0) continue;
             // Acquire: pairs with `release`.
             switch (@atomicLoad(State, &ring.states[id], .acquire)) {
-                .delivered, .released => ring.provide(kernel, id),
+                .delivered, .released => ring.put_idle(id),
                 .lent => {
                     ring.lent[ring.lent_count] = id;
                     ring.lent_count += 1;
                 },
-                .in_ring => unreachable, // a delivered buffer is provided here and nowhere else
+                .idle, .in_ring => unreachable, // a delivered buffer changes here and nowhere else
             }
         }
         ring.delivered_count = 0;
-        if (ring.free != before) kernel.buffer_ring_publish();
+        ring.top_up(kernel);
     }
 
-    fn give_back_released(ring: *BufferRing, kernel: *Kernel) u32 {
+    fn reclaim_lent(ring: *BufferRing) u32 {
         var kept: u32 = 0;
         for (ring.lent[0..ring.lent_count]) |id| {
             // Acquire: pairs with `release`.
             if (@atomicLoad(State, &ring.states[id], .acquire) == .released) {
-                ring.provide(kernel, id);
+                ring.put_idle(id);
             } else {
                 ring.lent[kept] = id;
                 kept += 1;

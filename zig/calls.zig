@@ -227,7 +227,15 @@ pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
     return 0;
 }
 
-// Counters --------------------------------------------------------------------------------------
+// The slab and counters -------------------------------------------------------------------------
+
+/// `target` must have room for `len` bytes: the caller has just allocated it.
+pub fn slab_read(engine: *Engine, offset: u32, target: ?[*]u8, len: u32) i32 {
+    if (@as(u64, offset) + len > engine.slab.len) return errno.inval;
+    const bytes = target orelse return errno.inval;
+    @memcpy(bytes[0..len], engine.slab[offset..][0..len]);
+    return 0;
+}
 
 pub fn read_stats(engine: *Engine, out: *abi.Stats) i32 {
     const counters = &engine.counters;
@@ -236,6 +244,6 @@ pub fn read_stats(engine: *Engine, out: *abi.Stats) i32 {
     }
     out.cqes_overflowed = @floatFromInt(engine.kernel.overflowed());
     out.staging_blocks_used = @floatFromInt(engine.staging_pool.used);
-    out.receive_buffers_free = @floatFromInt(engine.buffers.free);
+    out.receive_buffers_free = @floatFromInt(engine.buffers.available());
     return 0;
 }

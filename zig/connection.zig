@@ -123,6 +123,7 @@ pub const Connection = struct {
             },
             .armed => {
                 if (wanted or connection.receive_cancelled) return true;
+                if (mutation.is(.ignore_pause) and connection.paused) return true;
                 const sqe = engine.sqe() orelse return false;
                 const target = tag(engine, index, .receive);
                 socket.ReceiveCancel.prepare(sqe, target, tag(engine, index, .receive_cancel));
@@ -336,7 +337,9 @@ pub const Connection = struct {
         if (cqe.res == 0) return connection.on_peer_end(engine, index);
         if (cqe.res == errno.nobufs) {
             engine.counters.receive_starved += 1;
+            engine.buffers.starved();
             if (more) return;
+            engine.counters.parks += 1;
             connection.receiving = .parked;
             engine.parked.push(&engine.connections, index);
             return;
@@ -364,8 +367,8 @@ pub const Connection = struct {
     pub fn on_send(connection: *Connection, engine: *Engine, index: u32, result: i32) void {
         if (!connection.send_pending) return; // a kernel that completes twice harms nobody
         connection.send_pending = false;
-        engine.mark(index);
         if (result < 0) {
+            engine.mark(index);
             // -ECANCELED comes from our own cancel, which has set the reason already.
             if (result != errno.canceled and result != errno.intr) {
                 connection.fail(engine, index, result);
@@ -380,6 +383,10 @@ pub const Connection = struct {
             if (connection.flight_header) |block| engine.staging_pool.release(block);
             connection.flight_header = null;
         }
+        // The usual echo ends here: nothing is left to submit.
+        const quiet = connection.flight.is_empty() and connection.filling.is_empty() and
+            connection.shut == .none and connection.failure == 0;
+        if (!quiet) engine.mark(index);
         connection.maybe_drain(engine, index);
     }
 

@@ -120,6 +120,7 @@ pub const Engine = struct {
                 .states = bump.take(@import("buffer_ring.zig").State, buffers),
                 .delivered = bump.take(u16, buffers),
                 .lent = bump.take(u16, buffers),
+                .idle = bump.take(u16, buffers),
             },
             .staging_pool = .init(
                 slab[layout.staging_offset..][0 .. @as(usize, config.staging_blocks) *
@@ -141,7 +142,7 @@ pub const Engine = struct {
             @as(usize, config.connections) * @sizeOf(slots.Slots(Connection).Entry) +
             @as(usize, config.listeners) * @sizeOf(slots.Slots(Listener).Entry) +
             @as(usize, config.operations) * @sizeOf(slots.Slots(Operation).Entry) +
-            @as(usize, config.receive_buffers) * (16 + 1 + 2 + 2) +
+            @as(usize, config.receive_buffers) * (16 + 1 + 2 + 2 + 2) +
             @as(usize, config.staging_blocks) * @sizeOf(u32);
     }
 
@@ -290,6 +291,7 @@ pub const Engine = struct {
 
     /// Work that another turn would move on without anything new from outside.
     fn has_work(engine: *const Engine) bool {
+        if (mutation.is(.sleep_early)) return false;
         return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
             engine.dirty_operations.count > 0 or
             engine.kernel.queued() > 0 or engine.kernel.ready() or
