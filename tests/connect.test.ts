@@ -151,7 +151,7 @@ describe("failing to reach a peer", () => {
     expect(end.log).toEqual([]);
   });
 
-  test("with connectError the rejection is handled, without it the process hears of it", async () => {
+  test("with connectError the rejection is handled, without it it is not", async () => {
     const outcome = await answer<{ handled: number; unhandled: number }>(program("unreachable"));
     expect(outcome).toEqual({ handled: 0, unhandled: 1 });
   });
@@ -360,13 +360,13 @@ describe("pause", () => {
     both.server.pause();
     await turns(30);
     let sent = 0;
-    for (let taken = 1; taken > 0; sent += taken) taken = both.client.write(Buffer.alloc(1 << 20, 5));
+    const bytes = Buffer.alloc(1 << 20, 5);
+    for (let taken = 1; taken > 0; sent += taken) taken = both.client.write(bytes);
     await turns(100);
     expect(both.client.write("x")).toBe(0);
     expect(both.atServer.log).toEqual(["open"]);
     both.server.resume();
-    const bytes = await both.atServer.received(sent);
-    expect(bytes.length).toBe(sent);
+    expect((await both.atServer.received(sent)).length).toBe(sent);
   });
 
   test("inside data lets no more than what was on its way through", async () => {

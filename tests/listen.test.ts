@@ -139,7 +139,8 @@ describe("a place to listen on", () => {
   });
 
   test("a name that does not exist is refused, naming it", () => {
-    const error = thrown(() => listen({ hostname: "no.such.name.invalid", port: 0, socket: greeter }));
+    const options = { hostname: "no.such.name.invalid", port: 0, socket: greeter };
+    const error = thrown(() => listen(options));
     expect([error.code, error.operation]).toEqual(["ENOENT", "listen"]);
     expect(error.message).toContain("no.such.name.invalid");
   });

@@ -1,0 +1,394 @@
+// Wrong arguments: every public function and method, with wrong types, ranges and states. Each is
+// refused with a UringError that says what was expected and what came, before anything crosses, and
+// the connection that they were tried on goes on working.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { connect, listen, Ring, UringError } from "../ts/index.ts";
+import { pair, type Pair } from "./support/pair.ts";
+
+/** Values by a name that the test's name can hold. */
+const VALUES: Record<string, unknown> = {
+  null: null,
+  undefined: undefined,
+  true: true,
+  zero: 0,
+  "minus one": -1,
+  half: 0.5,
+  NaN: Number.NaN,
+  Infinity: Number.POSITIVE_INFINITY,
+  "2 ** 31": 2 ** 31,
+  "2 ** 32": 2 ** 32,
+  "2 ** 53": 2 ** 53,
+  "a bigint": 7n,
+  "an empty string": "",
+  "a string": "7",
+  "a symbol": Symbol("seven"),
+  "a function": () => 7,
+  "an array": [1, 2],
+  "an object": { length: 3, byteLength: 3 },
+  "an object without prototype": Object.create(null),
+  "a proxy": new Proxy({}, {}),
+  "a date": new Date(0),
+  "a promise": Promise.resolve(1),
+};
+
+const but = (...names: string[]) => Object.keys(VALUES).filter((name) => !names.includes(name));
+const NOT_BOOLEAN = but("true", "undefined");
+const NOT_OBJECT = Object.keys(VALUES).filter((name) => {
+  return typeof VALUES[name] !== "object" || VALUES[name] === null;
+});
+const NOT_FUNCTION = but("a function", "undefined");
+const OUT_OF_RANGE = but("true", "zero", "undefined");
+
+interface Case {
+  /** "write(data)" */
+  what: string;
+  call(value: unknown, both: Pair): unknown;
+  wrong: string[];
+  /** What the message must name. */
+  names: string;
+}
+
+/** For calls that TypeScript would refuse: the caller may be JavaScript. */
+const untyped = (value: unknown) => value as never;
+
+const place = { hostname: "127.0.0.1", port: 0, socket: { data() {} } };
+const listening = (options: object) => {
+  listen(untyped({ ...place, ...options })).stop(true);
+};
+const connecting = (options: object) => connect(untyped({ ...place, port: 9, ...options }));
+const opening = (options: object) => new Ring(untyped(options)).close();
+
+const HANDLERS = ["open", "data", "drain", "end", "close", "error", "connectError"];
+
+const PLACES: Case[] = (["listen", "connect"] as const).flatMap((operation): Case[] => {
+  const call = operation === "listen" ? listening : connecting;
+  const bare: (options: never) => unknown = operation === "listen" ? listen : connect;
+  const numbers = but(operation === "listen" ? "zero" : "");
+  const cases: Case[] = [
+    { what: `${operation}()`, call: (v) => bare(untyped(v)), wrong: NOT_OBJECT, names: "options" },
+    { what: "socket", call: (socket) => call({ socket }), wrong: NOT_OBJECT, names: "socket" },
+    { what: "port", call: (port) => call({ port }), wrong: numbers, names: "port" },
+    {
+      what: "hostname",
+      call: (hostname) => call({ hostname }),
+      wrong: but("null", "undefined", "a string"),
+      names: "hostname",
+    },
+    {
+      what: "unix",
+      call: (unix) => call({ unix }),
+      wrong: but("undefined", "a string"),
+      names: "unix",
+    },
+    {
+      what: "allowHalfOpen",
+      call: (allowHalfOpen) => call({ allowHalfOpen }),
+      wrong: NOT_BOOLEAN,
+      names: "allowHalfOpen",
+    },
+    { what: "ring", call: (ring) => call({ ring }), wrong: but("null", "undefined"), names: "ring" },
+    ...HANDLERS.map((name): Case => ({
+      what: `socket.${name}`,
+      call: (handler) => call({ socket: { data() {}, [name]: handler } }),
+      wrong: NOT_FUNCTION,
+      names: `socket.${name}`,
+    })),
+    {
+      what: "socket.binaryType",
+      call: (binaryType) => call({ socket: { data() {}, binaryType } }),
+      wrong: but("null", "undefined"),
+      names: "binaryType",
+    },
+  ];
+  return cases.map((one) => ({ ...one, what: `${operation}: ${one.what}` }));
+});
+
+const ONLY_LISTEN: Case[] = [
+  ...["reusePort", "ipv6Only", "exclusive"].map((name): Case => ({
+    what: `listen: ${name}`,
+    call: (value) => listening({ [name]: value }),
+    wrong: NOT_BOOLEAN.filter((wrong) => wrong !== "null"),
+    names: name,
+  })),
+  {
+    what: "listen: backlog",
+    call: (backlog) => listening({ backlog }),
+    wrong: but("null", "undefined"),
+    names: "backlog",
+  },
+  {
+    what: "stop()",
+    call: (value, { listener }) => listener.stop(untyped(value)),
+    wrong: NOT_BOOLEAN,
+    names: "closeActiveConnections",
+  },
+  {
+    what: "reload()",
+    call: (socket, { listener }) => listener.reload(untyped({ socket })),
+    wrong: NOT_OBJECT,
+    names: "socket",
+  },
+  {
+    what: "reload() without options",
+    call: (options, { listener }) => listener.reload(untyped(options)),
+    wrong: Object.keys(VALUES),
+    names: "socket",
+  },
+];
+
+const NOT_DATA = but("an empty string", "a string");
+
+const SOCKET: Case[] = [
+  {
+    what: "write(data)",
+    call: (data, { client }) => client.write(untyped(data)),
+    wrong: NOT_DATA,
+    names: "data",
+  },
+  {
+    what: "end(data)",
+    call: (data, { client }) => client.end(untyped(data)),
+    wrong: NOT_DATA.filter((name) => name !== "undefined"),
+    names: "data",
+  },
+  {
+    what: "write(data, byteOffset)",
+    call: (at, { client }) => client.write("abc", untyped(at)),
+    wrong: but("null", "undefined", "zero"),
+    names: "byteOffset",
+  },
+  {
+    what: "write(data, 0, byteLength)",
+    call: (length, { client }) => client.write(new Uint8Array(3), 0, untyped(length)),
+    wrong: but("null", "undefined", "zero"),
+    names: "byteLength",
+  },
+  {
+    what: "shutdown()",
+    call: (value, { client }) => client.shutdown(untyped(value)),
+    wrong: NOT_BOOLEAN,
+    names: "halfClose",
+  },
+  {
+    what: "setNoDelay()",
+    call: (value, { client }) => client.setNoDelay(untyped(value)),
+    wrong: NOT_BOOLEAN,
+    names: "noDelay",
+  },
+  {
+    what: "setKeepAlive(enable)",
+    call: (value, { client }) => client.setKeepAlive(untyped(value)),
+    wrong: NOT_BOOLEAN,
+    names: "enable",
+  },
+  {
+    what: "setKeepAlive(true, initialDelay)",
+    call: (value, { client }) => client.setKeepAlive(true, untyped(value)),
+    wrong: but("undefined", "zero"),
+    names: "initialDelay",
+  },
+];
+
+const RING: Case[] = [
+  {
+    what: "new Ring()",
+    call: (options) => new Ring(untyped(options)),
+    wrong: NOT_OBJECT.filter((name) => name !== "undefined"),
+    names: "options",
+  },
+  ...[
+    "entries",
+    "completionEntries",
+    "receiveBuffers",
+    "receiveBufferSize",
+    "connections",
+    "stagingBlocks",
+    "highWaterMark",
+  ].map((name): Case => ({
+    what: `new Ring: ${name}`,
+    call: (value) => opening({ [name]: value }),
+    wrong: [...OUT_OF_RANGE, "zero", "true"],
+    names: name,
+  })),
+  {
+    what: "new Ring: disable",
+    call: (name) => opening({ disable: [name] }),
+    wrong: but("an empty string", "an object without prototype"),
+    names: "feature",
+  },
+];
+
+let both: Pair;
+beforeAll(async () => {
+  both = await pair();
+});
+afterAll(() => both[Symbol.dispose]());
+
+/** What `call` throws or rejects with. */
+async function outcomeOf(call: () => unknown): Promise<unknown> {
+  try {
+    return ["no error", await call()];
+  } catch (error) {
+    return error;
+  }
+}
+
+const CASES = [...PLACES, ...ONLY_LISTEN, ...SOCKET, ...RING];
+
+describe.each(CASES)("$what", ({ call, wrong, names }) => {
+  test.each(wrong)("refuses %s", async (name) => {
+    const error = await outcomeOf(() => call(VALUES[name], both));
+    expect(error).toBeInstanceOf(UringError);
+    const { code, errno, phase, message } = error as UringError;
+    expect([code, errno, phase]).toEqual(["EINVAL", -22, "submission"]);
+    expect(message).toContain(names);
+    expect(message).toMatch(/must be .+, not ./);
+  });
+});
+
+test("after all of them the connection that they were tried on still works", async () => {
+  both.client.write("still");
+  expect((await both.atServer.received(5)).toString()).toBe("still");
+  both.server.write("here");
+  expect((await both.atClient.received(4)).toString()).toBe("here");
+  expect([both.atServer.order, both.atClient.order]).toEqual([["open", "data"], ["open", "data"]]);
+});
+
+describe("options that do not fit together", () => {
+  test.each([
+    { entries: 3 },
+    { receiveBuffers: 3 },
+    { receiveBufferSize: 100 },
+    { completionEntries: 5000 },
+    { entries: 32768, completionEntries: 4096 },
+    { receiveBuffers: 32768, receiveBufferSize: 1 << 20 },
+  ])("%j is refused with a sentence", async (options) => {
+    const error = await outcomeOf(() => new Ring(options).close());
+    expect(error).toBeInstanceOf(UringError);
+    expect((error as UringError).code).toBe("EINVAL");
+    expect((error as UringError).message.length).toBeGreaterThan(30);
+  });
+
+  test("tls is refused with EOPNOTSUPP and what to do instead", async () => {
+    for (const call of [listening, connecting]) {
+      const error = await outcomeOf(() => call({ tls: { key: "", cert: "" } }));
+      expect((error as UringError).code).toBe("EOPNOTSUPP");
+      expect((error as UringError).message).toContain("proxy");
+    }
+  });
+
+  test("a listener needs a data handler, a connection does not", async () => {
+    const error = await outcomeOf(() => listening({ socket: {} }));
+    expect((error as UringError).code).toBe("EINVAL");
+    expect((error as UringError).message).toContain("socket.data");
+  });
+});
+
+describe("objects that fight back", () => {
+  test("a getter that throws is heard, and nothing is left open", async () => {
+    const before = Ring.default.pendingCount;
+    for (const name of ["port", "hostname", "unix", "socket", "backlog", "reusePort", "ring"]) {
+      const options = Object.defineProperty({ ...place }, name, {
+        get() {
+          throw new RangeError("mine");
+        },
+      });
+      const error = await outcomeOf(() => listen(untyped(options)));
+      expect(error).toBeInstanceOf(RangeError);
+    }
+    expect(Ring.default.pendingCount).toBe(before);
+  });
+
+  test("a getter that answers differently each time cannot slip past the checks", async () => {
+    let reads = 0;
+    const options = { ...place, get port() {
+      return reads++ === 0 ? 0 : untyped("late");
+    } };
+    using listener = listen(options);
+    expect(listener.port).toBeGreaterThan(0);
+    const handlers = { data() {}, get drain() {
+      return reads++ % 2 === 0 ? undefined : 7;
+    } };
+    const error = await outcomeOf(() => listening({ socket: handlers }));
+    if (Array.isArray(error)) expect(error[0]).toBe("no error");
+    else expect((error as UringError).code).toBe("EINVAL");
+  });
+
+  test("a message survives values that cannot be printed", async () => {
+    const hostile = { get constructor(): never {
+      throw new RangeError("mine");
+    } };
+    const unprintable = { toString: () => untyped({}), [Symbol.toPrimitive]: null };
+    for (const value of [hostile, unprintable, new Proxy([], {}), new Proxy(() => 1, {})]) {
+      const error = await outcomeOf(() => both.client.write(untyped(value)));
+      expect(error).toBeInstanceOf(Error);
+      expect((error as Error).message.length).toBeGreaterThan(0);
+    }
+  });
+
+  test("what a string holds is sent, whatever its characters", async () => {
+    using own = await pair();
+    const text = "\ud800 lone \udfff \0 \u{10ffff}";
+    expect(own.client.write(text)).toBe(Buffer.from(text).length);
+    const received = await own.atServer.received(Buffer.from(text).length);
+    expect(Buffer.compare(received, Buffer.from(text))).toBe(0);
+  });
+
+  test("writing nothing is not an error", () => {
+    const empty = new ArrayBuffer(0);
+    for (const nothing of ["", new Uint8Array(0), empty, new DataView(empty)]) {
+      expect(both.client.write(nothing)).toBe(0);
+    }
+  });
+});
+
+describe("things that are closed", () => {
+  test("every method of a closed socket answers and throws nothing", async () => {
+    const own = await pair();
+    own[Symbol.dispose]();
+    await Promise.all([own.atClient.closed.promise, own.atServer.closed.promise]);
+    const { client } = own;
+    expect([client.write("x"), client.end("x"), client.end()]).toEqual([-1, -1, 0]);
+    for (const call of ["close", "terminate", "shutdown", "pause", "resume", "flush"] as const) {
+      expect([call, client[call]()]).toEqual([call, undefined]);
+    }
+    expect([client.setNoDelay(), client.setKeepAlive(true)]).toEqual([false, false]);
+    expect([client.ref(), client.unref()]).toEqual([client, client]);
+    expect(client.readyState).toBe(-1);
+  });
+
+  test("a closed ring refuses with ESHUTDOWN; closing it again is nothing", async () => {
+    const ring = new Ring();
+    await ring.close();
+    await ring.close();
+    expect(ring.closed).toBe(true);
+    expect(ring.pendingCount).toBe(0);
+    const calls = [
+      () => ring.submit(),
+      () => ring.stats(),
+      () => listening({ ring }),
+      () => connecting({ ring }),
+    ];
+    for (const call of calls) {
+      const error = await outcomeOf(call);
+      expect((error as UringError).code).toBe("ESHUTDOWN");
+      expect((error as UringError).message).toContain("closed");
+    }
+  });
+
+  test("sockets of a closed ring are closed with ECANCELED and answer -1", async () => {
+    const ring = new Ring();
+    const own = await pair({ ring });
+    own.listener.stop();
+    await ring.close();
+    for (const end of [own.atClient, own.atServer]) {
+      expect(end.log).toEqual(["open", "close"]);
+      expect((end.closeError as UringError).code).toBe("ECANCELED");
+    }
+    const bytes = new Uint8Array(1);
+    expect([own.client.write(bytes), own.server.write(bytes)]).toEqual([-1, -1]);
+    own.client.close();
+    own.server.pause();
+  });
+});
