@@ -1,7 +1,7 @@
 // Where to listen or connect: options to a numeric address, host names through Bun's own resolver.
 //
-// The library takes numbers only. `listen` is synchronous, as Bun's is, while Bun's resolver is not:
-// a name is resolved by a short-lived Bun of its own, once, when the server starts.
+// The library takes numbers only. `listen` is synchronous, as Bun's is, while Bun's resolver is
+// not: a name is resolved by a short-lived Bun of its own, once, when the server starts.
 
 import { isIP } from "node:net";
 import { argumentError, checkInteger, UringError } from "./errors.ts";
@@ -33,12 +33,13 @@ const UNIX_PATH_MAX = 107;
 export function readPlace(operation: "listen" | "connect", options: PlaceOptions): Place {
   const { unix, port } = options;
   if (options.tls !== undefined && (options.tls as unknown) !== false) {
-    const message = `${operation}: tls is not supported; put a TLS proxy in front or use Bun.${operation}`;
+    const advice = `put a TLS proxy in front, or use Bun.${operation}`;
+    const message = `${operation}: tls is not supported; ${advice}`;
     throw new UringError("EOPNOTSUPP", operation, message);
   }
   if (unix !== undefined) {
-    const fits = typeof unix === "string" && unix.length > 0 && Buffer.byteLength(unix) <= UNIX_PATH_MAX;
-    if (!fits) {
+    const length = typeof unix === "string" ? Buffer.byteLength(unix) : 0;
+    if (length === 0 || length > UNIX_PATH_MAX) {
       throw argumentError(operation, "unix", `a path of 1 to ${UNIX_PATH_MAX} bytes`, unix);
     }
     const text = unix.startsWith("\0") ? `@${unix.slice(1)}` : unix;
@@ -88,8 +89,12 @@ export function bindAddress(place: Place): NumericAddress {
   const known = numericAddress(place);
   if (known !== null) return known;
   // RFC 6761: always the loopback address. Bun.listen binds the IPv4 one too.
-  if (place.hostname === "localhost") return { family: "ipv4", host: "127.0.0.1", port: place.port };
-  const program = "const [first] = await Bun.dns.lookup(process.argv[1]); process.stdout.write(first.address)";
+  if (place.hostname === "localhost") {
+    return { family: "ipv4", host: "127.0.0.1", port: place.port };
+  }
+  const program =
+    "const [first] = await Bun.dns.lookup(process.argv[1]);" +
+    "process.stdout.write(first.address);";
   const child = Bun.spawnSync([process.execPath, "-e", program, place.hostname], {
     env: { ...process.env, BUN_BE_BUN: "1" }, // a compiled program is its own Bun
     stderr: "ignore",

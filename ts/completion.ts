@@ -1,8 +1,8 @@
 // Drains completion records: reads them by generated offsets and calls whom they concern.
 //
-// Step 11 of the straight line. It knows tables of receivers, not sockets; a receiver that throws is
-// told so and stops nothing else (I7). Bounded: it looks at the clock and stops between two records
-// when the time is up, to go on at the next tick (I9).
+// Step 11 of the straight line. It knows tables of receivers, not sockets; a receiver that throws
+// is told so and stops nothing else (I7). Bounded: it looks at the clock and stops between two
+// records when the time is up, to go on at the next tick (I9).
 
 import { drainMicrotasks } from "bun:jsc";
 import { Event, NO_LISTENER, RECORD_SIZE, RECORD_WORDS } from "./abi.ts";

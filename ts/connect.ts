@@ -9,7 +9,13 @@ import { readRing } from "./listen.ts";
 import { writeAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Ring } from "./ring.ts";
-import { readHandlers, Socket, type BinaryType, type Handlers, type SocketHandler } from "./socket.ts";
+import {
+  readHandlers,
+  Socket,
+  type BinaryType,
+  type Handlers,
+  type SocketHandler,
+} from "./socket.ts";
 
 export interface ConnectOptions<Data = undefined, Type extends BinaryType = "buffer">
   extends PlaceOptions {

@@ -17,7 +17,13 @@ import {
 import { readAddress, writeAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import { Ring } from "./ring.ts";
-import { readHandlers, Socket, type BinaryType, type Handlers, type SocketHandler } from "./socket.ts";
+import {
+  readHandlers,
+  Socket,
+  type BinaryType,
+  type Handlers,
+  type SocketHandler,
+} from "./socket.ts";
 
 export interface ListenOptions<Data = undefined, Type extends BinaryType = "buffer">
   extends PlaceOptions {

@@ -5,8 +5,8 @@
 //        └────nothing is open───────┘    └─only unref'ed things are open─▶ polling (10 ms timer)
 //
 // A DEFER_TASKRUN ring never wakes a poller, its registered eventfd does; Bun watches that as a
-// stream. The signal is off while we turn, and a few `setImmediate` turns come before sleeping: what
-// arrives within them costs no wake-up. It never sleeps while the ring has work (I12).
+// stream. The signal is off while we turn, and a few `setImmediate` turns come before sleeping:
+// what arrives within them costs no wake-up. It never sleeps while the ring has work (I12).
 
 /** What the loop drives; `ring.ts` implements it. */
 export interface Turnable {

@@ -1,8 +1,8 @@
 // The only toArrayBuffer(): the slab as typed arrays that never escape.
 //
-// A user sees private copies, or a lent ArrayBuffer over one receive buffer alone, which is detached
-// when the buffer goes back. The slab's own ArrayBuffer has a native deallocator: when it dies, by
-// `release()` or with its Worker, the ring's memory goes (design: memory that the kernel writes to).
+// A user sees private copies, or a lent ArrayBuffer over one receive buffer alone, which is
+// detached when the buffer goes back. The slab's own ArrayBuffer has a native deallocator: when it
+// dies, by `release()` or with its Worker, the ring's memory goes.
 
 import { toArrayBuffer, type Pointer } from "bun:ffi";
 import {

@@ -101,9 +101,8 @@ export class Ring implements AsyncDisposable, Turnable {
     this.reason = info.reason === Reason.requested
       ? "asked for by the caller"
       : "io_uring passed the probe: provided buffers and receives over a socket pair";
-    this.features = new Set(
-      (Object.keys(Feature) as FeatureName[]).filter((name) => info.features & (1 << Feature[name])),
-    );
+    const names = Object.keys(Feature) as FeatureName[];
+    this.features = new Set(names.filter((name) => info.features & (1 << Feature[name])));
     this.wakeFd = info.wake_fd | 0;
     this.loop = new Loop(this);
   }
@@ -165,8 +164,7 @@ export class Ring implements AsyncDisposable, Turnable {
     this.#closed = true;
     this.loop.close();
     native.bu_ring_close(this.handle, CLOSE_TIMEOUT_MS);
-    for (const connection of this.connections) this.#guard(() => connection?.onClose(-ERRNO.ECANCELED));
-    for (const listener of this.listeners) this.#guard(() => listener?.onClosed(-ERRNO.ECANCELED));
+    this.#end(-ERRNO.ECANCELED);
     this.connections.length = 0;
     this.listeners.length = 0;
     this.memory.release();
@@ -214,6 +212,11 @@ export class Ring implements AsyncDisposable, Turnable {
       "completion",
     );
     this.loop.close();
+    this.#end(result);
+  }
+
+  /** Tells everything that is open that it is gone. */
+  #end(result: number): void {
     for (const connection of [...this.connections]) {
       this.#guard(() => connection?.onClose(result));
     }
@@ -279,7 +282,8 @@ export class Ring implements AsyncDisposable, Turnable {
   /** @internal */
   assertOpen(operation: string): void {
     if (this.#fatal !== null) throw this.#fatal;
-    if (this.#closed) throw new UringError("ESHUTDOWN", operation, `${operation}: the ring is closed`);
+    if (!this.#closed) return;
+    throw new UringError("ESHUTDOWN", operation, `${operation}: the ring is closed`);
   }
 }
 
@@ -322,15 +326,15 @@ function refusalSentence(outcome: number, reason: number, detail: string): strin
     case Reason.setup_refused:
       if (detail === "EPERM") {
         return (
-          "io_uring is forbidden here (EPERM): a seccomp profile (Docker's and Kubernetes' default " +
-          "ones do) or `sysctl kernel.io_uring_disabled`; allow the io_uring system calls, or set " +
-          "the sysctl to 0"
+          "io_uring is forbidden here (EPERM): by a seccomp profile, as Docker's and Kubernetes' " +
+          "default ones do, or by `sysctl kernel.io_uring_disabled`; allow the io_uring system " +
+          "calls, or set the sysctl to 0"
         );
       }
       if (detail === "ENOSYS") {
         return (
-          "this kernel has no io_uring, or a seccomp profile hides it (ENOSYS); it needs Linux 5.19 " +
-          "with CONFIG_IO_URING"
+          "this kernel has no io_uring, or a seccomp profile hides it (ENOSYS); it needs Linux " +
+          "5.19 with CONFIG_IO_URING"
         );
       }
       return `io_uring_setup was refused (${detail})`;

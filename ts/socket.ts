@@ -8,7 +8,13 @@ import { Buffer } from "node:buffer";
 import { End, Family, Shut, SocketOption } from "./abi.ts";
 import { lend, takeBack } from "./buffer.ts";
 import type { ConnectionReceiver, HandlerResult } from "./completion.ts";
-import { argumentError, checkBoolean, checkInteger, reportUncaught, resultError } from "./errors.ts";
+import {
+  argumentError,
+  checkBoolean,
+  checkInteger,
+  reportUncaught,
+  resultError,
+} from "./errors.ts";
 import { readAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Ring } from "./ring.ts";
@@ -166,9 +172,9 @@ export class Socket<Data = undefined> implements ConnectionReceiver, Disposable 
   }
 
   /**
-   * Sends what is queued, then FIN. Data goes on arriving until the peer ends its side too; then the
-   * socket closes by itself. Returns the bytes taken of `data`; the rest of it would be lost, so a
-   * large last piece is written first, with `drain`.
+   * Sends what is queued, then FIN. Data goes on arriving until the peer ends its side too; then
+   * the socket closes by itself. Returns the bytes taken of `data`; the rest of it would be lost,
+   * so a large last piece is written first, with `drain`.
    */
   end(
     data?: string | ArrayBufferView | ArrayBufferLike,

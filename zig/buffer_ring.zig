@@ -12,7 +12,7 @@ const Kernel = @import("kernel.zig").Kernel;
 const mutation = @import("testing/mutation.zig");
 
 /// idle ──top_up──▶ in_ring ──CQE──▶ delivered ──next turn──▶ idle
-///                                       └─lend─▶ lent ──deallocator──▶ released ──next turn──▶ idle
+///                                      └─lend─▶ lent ──deallocator──▶ released ──turn──▶ idle
 pub const State = enum(u8) { idle, in_ring, delivered, lent, released };
 
 pub const BufferRing = struct {
@@ -67,6 +67,7 @@ pub const BufferRing = struct {
             const id = ring.idle[ring.idle_count];
             assert(ring.states[id] == .idle);
             kernel.buffer_ring_add(ring.bytes(id), id);
+            if (mutation.is(.return_buffer_twice)) kernel.buffer_ring_add(ring.bytes(id), id);
             ring.states[id] = .in_ring;
             ring.free += 1;
         }
@@ -119,6 +120,7 @@ pub const BufferRing = struct {
     pub fn give_back(ring: *BufferRing, kernel: *Kernel) void {
         ring.lent_count = ring.reclaim_lent();
         for (ring.delivered[0..ring.delivered_count]) |id| {
+            if (mutation.is(.keep_buffer) and id == 0) continue;
             // Acquire: pairs with `release`.
             switch (@atomicLoad(State, &ring.states[id], .acquire)) {
                 .delivered, .released => ring.put_idle(id),

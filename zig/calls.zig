@@ -17,13 +17,15 @@ fn flag(flags: u32, comptime bit: anytype) bool {
     return flags >> @intFromEnum(bit) & 1 != 0;
 }
 
-/// An enum value from outside, or null: extern enums can hold any number.
+/// An enum value from outside, or null if the number is none of its own.
 fn known(comptime Enum: type, value: u32) ?Enum {
     return std.enums.fromInt(Enum, value);
 }
 
 fn parse(address: *const abi.Address) ?seam.SocketAddress {
-    if (known(abi.Family, @intFromEnum(address.family)) == null) return null;
+    // Read as a number first: JavaScript may have written anything.
+    const family: *const u32 = @ptrCast(&address.family);
+    if (known(abi.Family, family.*) == null) return null;
     return seam.SocketAddress.parse(address) catch null;
 }
 
@@ -180,7 +182,7 @@ pub fn connection_address(
     }, out);
 }
 
-/// A connection whose descriptor is still its own: after CLOSE went in, the number may be another's.
+/// A connection whose descriptor is still its own: after CLOSE the number may be another's.
 fn find_open(engine: *Engine, index: u32, generation: u32) ?*Connection {
     const connection = engine.connections.find(index, generation) orelse return null;
     return if (connection.stage == .closing) null else connection;

@@ -111,7 +111,7 @@ pub const Connection = struct {
         const wanted = !connection.paused and !connection.peer_ended and
             @intFromEnum(connection.shut) < @intFromEnum(Shut.close);
         switch (connection.receiving) {
-            // A parked one is woken when buffers come back; if it is not wanted then, it stays idle.
+            // Woken when buffers come back; if it is not wanted then, it stays idle.
             .parked => return true,
             .idle => {
                 if (!wanted) return true;

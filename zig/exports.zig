@@ -55,7 +55,12 @@ pub export fn bu_ring_stats(ring: u32, stats: *abi.Stats) i32 {
 }
 
 /// The listener's index; its generation is in `Control.generation`.
-pub export fn bu_listener_open(ring: u32, address: *const abi.Address, backlog: u32, flags: u32) i32 {
+pub export fn bu_listener_open(
+    ring: u32,
+    address: *const abi.Address,
+    backlog: u32,
+    flags: u32,
+) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return calls.listener_open(engine, address, backlog, flags);
 }

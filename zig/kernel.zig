@@ -24,7 +24,14 @@ pub const sqe_flag = linux.sqe_flag;
 pub const cqe_flag = linux.cqe_flag;
 pub const socket_flag = linux.socket_flag;
 pub const End = enum { local, remote };
-pub const Option = enum { no_delay, keep_alive, reuse_address, reuse_port, ipv6_only, linger_reset };
+pub const Option = enum {
+    no_delay,
+    keep_alive,
+    reuse_address,
+    reuse_port,
+    ipv6_only,
+    linger_reset,
+};
 
 /// Every call that a kernel offers, as a type with one function pointer a field. `Self` is the
 /// kernel. No call blocks but `enter`, and none takes longer than its system call.
@@ -222,12 +229,13 @@ pub const Kernel = union(enum) {
 };
 
 /// A tag holds its kernel, or a pointer to it; a method call looks through one pointer only.
-inline fn direct(self: anytype) if (is_pointer(@TypeOf(self.*))) @TypeOf(self.*) else @TypeOf(self) {
-    return if (comptime is_pointer(@TypeOf(self.*))) self.* else self;
+inline fn direct(self: anytype) Direct(@TypeOf(self)) {
+    return if (Direct(@TypeOf(self)) == @TypeOf(self)) self else self.*;
 }
 
-fn is_pointer(comptime T: type) bool {
-    return @typeInfo(T) == .pointer;
+fn Direct(comptime Pointer: type) type {
+    const Pointee = @typeInfo(Pointer).pointer.child;
+    return if (@typeInfo(Pointee) == .pointer) Pointee else Pointer;
 }
 
 /// No wait is longer, else a Worker that is terminated in it would never die (I8).

@@ -64,8 +64,9 @@ pub fn refuse(refused: Refused) i32 {
 
 pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
     info.* = std.mem.zeroes(abi.RingInfo);
-    const backend = std.enums.fromInt(abi.Backend, @intFromEnum(options.backend)) orelse
-        return errno.inval;
+    // Read as a number first: JavaScript may have written anything.
+    const asked: *const u32 = @ptrCast(&options.backend);
+    const backend = std.enums.fromInt(abi.Backend, asked.*) orelse return errno.inval;
     if (backend != .none and backend != .uring) return errno.notsup;
     const config = memory.Config.from(options) catch return errno.inval;
     if (!prepare_fork_mark()) return refuse_open(info, .out_of_memory, errno.nomem);
@@ -237,7 +238,7 @@ fn bury_orphans() void {
             .simulated => {},
         }
         teardown.close_descriptors(ring.engine);
-        // The memory stays mapped if anything was in flight: nobody can tell when the kernel is done.
+        // The memory stays if anything was in flight: nobody can tell when the kernel is done.
         const held = teardown.in_flight(ring.engine);
         if (held > 0) _ = @atomicRmw(u32, &ring.views, .Add, 1, .monotonic);
         @atomicStore(State, &ring.state, .closed, .release);

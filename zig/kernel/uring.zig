@@ -377,7 +377,8 @@ pub const Uring = struct {
             .ipv6_only => set_word(fd, linux.IPPROTO.IPV6, linux.IPV6.V6ONLY, value),
             .linger_reset => set_bytes(fd, socket_level, linux.SO.LINGER, &[2]u32{ 1, 0 }),
             .keep_alive => keep_alive: {
-                const enabled = set_word(fd, socket_level, linux.SO.KEEPALIVE, @intFromBool(value > 0));
+                const on = @intFromBool(value > 0);
+                const enabled = set_word(fd, socket_level, linux.SO.KEEPALIVE, on);
                 if (enabled < 0 or value == 0) break :keep_alive enabled;
                 break :keep_alive set_word(fd, tcp, linux.TCP.KEEPIDLE, value);
             },

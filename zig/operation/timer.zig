@@ -1,4 +1,6 @@
 //! Timer operations: IORING_OP_TIMEOUT, for users and for the listener's back-off.
+//!
+//! The expected end of a time-out is -ETIME: what that means is its owner's business.
 
 const kernel = @import("../kernel.zig");
 const Engine = @import("../engine.zig").Engine;
