@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x1454e5b5;
+export const ABI_HASH = 0x4d1174ff;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -391,6 +391,7 @@ export const SYMBOLS = {
   bu_ring_flush: { args: ["u32"], returns: "i32" },
   bu_ring_arm: { args: ["u32"], returns: "i32" },
   bu_ring_disarm: { args: ["u32"], returns: "i32" },
+  bu_ring_wake: { args: ["u32"], returns: "i32" },
   bu_ring_stats: { args: ["u32", "ptr"], returns: "i32" },
   bu_listener_open: { args: ["u32", "ptr", "u32", "u32"], returns: "i32" },
   bu_listener_address: { args: ["u32", "u32", "u32", "ptr"], returns: "i32" },

@@ -15,12 +15,12 @@ export interface Turnable {
   /** Lets the wake fd signal; true if there is work already and sleeping would lose it. */
   arm(): boolean;
   disarm(): void;
+  /** Makes the wake fd readable. */
+  wake(): void;
   readonly wakeFd: number;
   /** Things open, and those of them that keep the process alive. */
   readonly openCount: number;
   readonly refCount: number;
-  /** Everything is lost: the wake fd cannot be watched. */
-  fail(error: unknown): void;
 }
 
 type WakeReader = ReturnType<typeof watch>;
@@ -30,6 +30,10 @@ type State = "resting" | "spinning" | "armed" | "polling";
 const SPIN_TURNS = 20;
 /** Flushes without a turn of Bun's loop in between: microtasks must not starve it. */
 const FLUSHES_MAX = 16;
+/** The first sleep must end within this time after the wake fd was made readable, milliseconds. */
+const SELF_TEST_MS = 50;
+/** How often the ring is turned where the wake fd cannot be watched, milliseconds. */
+const UNWATCHED_POLL_MS = 1;
 /** Unref'ed things are looked after this often, in milliseconds. */
 const POLL_MS = 10;
 
@@ -51,6 +55,7 @@ export class Loop {
   #flushes = 0;
   #pumping = false;
   #closed = false;
+  #watching: "untested" | "works" | "fails" = "untested";
 
   constructor(ring: Turnable) {
     this.#ring = ring;
@@ -159,11 +164,15 @@ export class Loop {
       setImmediate(this.#tick).unref();
       return;
     }
+    this.#startTimer(POLL_MS);
+    this.#timer?.unref();
+  }
+
+  #startTimer(milliseconds: number): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
-      if (this.#state === "polling") this.#tick();
-    }, POLL_MS);
-    this.#timer.unref();
+      if (this.#state === "polling" || this.#state === "armed") this.#tick();
+    }, milliseconds);
   }
 
   #stopTimer(): void {
@@ -173,24 +182,36 @@ export class Loop {
 
   #watch(): void {
     this.#stopTimer();
+    if (this.#watching === "fails") return this.#startTimer(UNWATCHED_POLL_MS);
     if (this.#reading) return;
     const reader = this.#reader ?? watch(this.#ring.wakeFd);
     this.#reader = reader;
     this.#reading = true;
     reader.read().then(
-      ({ done }) => {
-        if (reader !== this.#reader) return; // cancelled meanwhile
-        this.#reading = false;
-        if (done) this.#reader = null;
-        if (this.#state === "armed") this.#tick();
-      },
-      (error: unknown) => {
-        if (reader !== this.#reader) return;
-        this.#reading = false;
-        this.#reader = null;
-        if (!this.#closed) this.#ring.fail(error);
-      },
+      ({ done }) => this.#onRead(reader, !done),
+      () => this.#onRead(reader, false),
     );
+    if (this.#watching === "untested") this.#testWatch();
+  }
+
+  #onRead(reader: WakeReader, works: boolean): void {
+    if (reader !== this.#reader) return; // cancelled meanwhile
+    this.#reading = false;
+    if (!works) this.#reader = null;
+    if (this.#watching === "untested" || !works) this.#watching = works ? "works" : "fails";
+    if (this.#state === "armed") this.#tick();
+  }
+
+  /** The wake fd is made readable once: if the read does not end, Bun cannot watch it. */
+  #testWatch(): void {
+    this.#ring.wake();
+    const timer = setTimeout(() => {
+      if (this.#watching !== "untested" || this.#closed) return;
+      this.#watching = "fails";
+      this.#releaseReader();
+      if (this.#state === "armed") this.#tick();
+    }, SELF_TEST_MS);
+    timer.unref();
   }
 
   #releaseReader(): void {

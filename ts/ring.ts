@@ -243,10 +243,9 @@ export class Ring implements AsyncDisposable, Turnable {
     native.bu_ring_disarm(this.handle);
   }
 
-  /** @internal Bun cannot watch the wake fd: nothing would ever arrive. */
-  fail(error: unknown): void {
-    reportUncaught(error);
-    this.latch(-ERRNO.EIO);
+  /** @internal */
+  wake(): void {
+    native.bu_ring_wake(this.handle);
   }
 
   /** @internal A connection whose listener is gone: nobody will ever read it. */

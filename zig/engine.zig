@@ -327,6 +327,11 @@ pub const Engine = struct {
         return 0;
     }
 
+    pub fn wake(engine: *Engine) i32 {
+        const one: u64 = 1; // eventfd(2) adds it to the counter
+        return @min(seam.linux.write(engine.kernel.wake_fd(), std.mem.asBytes(&one)), 0);
+    }
+
     // What completions call --------------------------------------------------------------------
 
     pub fn mark(engine: *Engine, index: u32) void {
