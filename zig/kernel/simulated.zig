@@ -160,7 +160,8 @@ pub const Simulated = struct {
         for (0..submitted) |_| kernel.submit_one();
         // An enter that takes only a part returns before it looks at completions (K13).
         if (!all) return @intCast(submitted);
-        operations.progress(kernel, kernel.fate.below(16));
+        // Now and then much happened since the last time.
+        operations.progress(kernel, kernel.fate.below(if (kernel.fate.chance(50)) 400 else 16));
         kernel.deliver();
         if (!waits) return @intCast(submitted);
         if (submitted == 0 and kernel.cq_count == 0 and kernel.fate.strikes("enter_interrupted")) {
@@ -168,6 +169,18 @@ pub const Simulated = struct {
         }
         kernel.wait(min_complete, wait_ms);
         return @intCast(submitted);
+    }
+
+    /// For tests: nobody enters, but pending operations go on, and time with them, until there is
+    /// something to wake up for or nothing moves any more.
+    pub fn go_on(kernel: *Simulated) void {
+        for (0..2) |_| {
+            if (kernel.ready()) return;
+            operations.progress_all(kernel);
+            if (kernel.ready()) return;
+            const next = operations.next_deadline(kernel) orelse return;
+            kernel.clock.now = @max(kernel.clock.now, next);
+        }
     }
 
     fn submit_one(kernel: *Simulated) void {
@@ -207,10 +220,12 @@ pub const Simulated = struct {
         kernel.completed.append(kernel.allocator, cqe) catch out_of_memory();
     }
 
-    /// Moves completions to the queue; about twenty at a time, as a deferring ring does (K15).
+    /// Moves completions to the queue: about twenty at a time, as a deferring ring does (K15), or
+    /// all of them, as another one does.
     fn deliver(kernel: *Simulated) void {
         const waiting = kernel.completed.items.len - kernel.completed_head;
-        const budget = @min(waiting, 1 + kernel.fate.below(24));
+        const most = if (kernel.fate.chance(100)) waiting else 1 + kernel.fate.below(24);
+        const budget = @min(waiting, most);
         const moved = @min(budget, kernel.cqes_memory.len - kernel.cq_count);
         for (kernel.completed.items[kernel.completed_head..][0..moved]) |cqe| {
             const at = (kernel.cq_head + kernel.cq_count) % kernel.cqes_memory.len;

@@ -46,6 +46,8 @@ pub const Connection = struct {
     refused_first: ?u64 = null,
     refused_last: u64 = 0,
     paused: bool = false,
+    /// Paused, and the receive has ended: nothing may arrive.
+    silent: bool = false,
     shut: ?abi.Shut = null,
     /// The turn after which it was first asked for.
     shut_turn: u64 = 0,
@@ -94,6 +96,7 @@ pub const Connection = struct {
     pub fn on_data(connection: *Connection, verdict: *Verdict, bytes: []const u8) Failure!void {
         try connection.expect_open(verdict, "data");
         if (connection.end_seen) return verdict.violation("data after end", .{});
+        if (connection.silent) return verdict.violation("data while paused", .{});
         const peer = connection.peer.?;
         if (bytes.len == 0) return verdict.violation("data without bytes", .{});
         if (connection.delivered + bytes.len > peer.sent) {

@@ -26,6 +26,12 @@ pub const Mutation = enum {
     close_early,
     /// A refused writer is never told that there is room.
     forget_drain,
+    /// Pausing does not end the receive that is armed.
+    ignore_pause,
+    /// The ring says that it may sleep while there is work.
+    sleep_early,
+    /// A handle or a CQE of an earlier generation is taken for the present one's.
+    ignore_generation,
 };
 
 var active: Mutation = .none;

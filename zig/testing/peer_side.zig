@@ -60,8 +60,8 @@ pub fn act(schedule: *Schedule) Error!void {
         };
         if (peer.closed) continue;
         try read(schedule, peer);
-        if (!schedule.resting) send(schedule, peer, view.space);
-        leave(schedule, peer);
+        if (!schedule.resting or schedule.pausing) send(schedule, peer, view.space);
+        if (!schedule.pausing) leave(schedule, peer);
     }
 }
 

@@ -44,8 +44,12 @@ pub const Schedule = struct {
     opened: [abi.records_max]?*model.Peer,
     /// In some runs the peers hardly read, so that sends are stuck when they are cancelled.
     peers_idle: bool,
-    /// No new work; peers read.
+    /// No new work; peers read, the ring turns only when something wakes it.
     resting: bool,
+    /// All connections are paused.
+    pausing: bool,
+    /// The last turn of a resting ring found nothing, and it was armed.
+    asleep: bool,
     ending: bool,
 
     pub fn create(arena: std.mem.Allocator, seed: u64) Error!*Schedule {
@@ -65,6 +69,8 @@ pub const Schedule = struct {
             .opened = @splat(null),
             .peers_idle = false,
             .resting = false,
+            .pausing = false,
+            .asleep = false,
             .ending = false,
         };
         schedule.peers_idle = schedule.chance(30);
@@ -85,6 +91,8 @@ pub const Schedule = struct {
         if (schedule.chance(40)) set.remove(.multishot_accept);
         schedule.engine = Engine.create(.{ .simulated = schedule.kernel }, set, &config) catch
             return error.OutOfMemory;
+        // A ring that is kept this short runs empty while buffers are idle.
+        schedule.engine.buffers.target = schedule.one_of(&.{ 1, 8, 64 });
         return schedule;
     }
 
@@ -95,8 +103,8 @@ pub const Schedule = struct {
     fn engine_config(schedule: *Schedule) memory.Config {
         return .{
             .entries = schedule.one_of(&.{ 1, 2, 8, 64 }),
-            .cq_entries = schedule.one_of(&.{ 2, 16, 256 }),
-            .receive_buffers = schedule.one_of(&.{ 8, 16, 64 }),
+            .cq_entries = schedule.one_of(&.{ 2, 16, 256, 4096 }),
+            .receive_buffers = schedule.one_of(&.{ 8, 16, 64, 256 }),
             .receive_buffer_size = schedule.one_of(&.{ 64, 512, 4096 }),
             .connections = schedule.one_of(&.{ 1, 4, 16, connections_max }),
             .listeners = schedule.one_of(&.{ 1, listeners_max }),
@@ -171,8 +179,24 @@ pub const Schedule = struct {
         }
     }
 
-    pub fn turn(schedule: *Schedule) Error!void {
-        const wait_ms = if (schedule.chance(50)) 0 else schedule.below(60);
+    /// A turn as JavaScript makes it while it has nothing to ask for: it sleeps once a turn was
+    /// empty and arming finds no work, and only a completion wakes it (I12).
+    fn turn_if_awake(schedule: *Schedule) Error!void {
+        schedule.kernel.go_on(); // whether or not anybody enters
+        if (schedule.asleep) {
+            if (!schedule.kernel.ready()) return peer_side.act(schedule);
+            schedule.asleep = false;
+            _ = schedule.engine.disarm();
+        }
+        const records = try schedule.turn_for(0);
+        schedule.asleep = records == 0 and schedule.engine.arm() == 0;
+    }
+
+    fn turn(schedule: *Schedule) Error!void {
+        _ = try schedule.turn_for(if (schedule.chance(50)) 0 else schedule.below(60));
+    }
+
+    fn turn_for(schedule: *Schedule, wait_ms: u32) Error!usize {
         schedule.turns += 1;
         const count = schedule.engine.turn(wait_ms);
         if (count < 0 and !(count == errno.intr and wait_ms > 0)) {
@@ -191,6 +215,7 @@ pub const Schedule = struct {
         try user.expect_gone(schedule);
         try peer_side.act(schedule);
         try schedule.expect_sound();
+        return records.len;
     }
 
     const turns_max = 20_000;
@@ -198,20 +223,35 @@ pub const Schedule = struct {
     fn rest(schedule: *Schedule) Error!void {
         schedule.resting = true;
         schedule.kernel.fate.faults = .{};
-        user.resume_all(schedule);
+        try schedule.pause();
+        user.pause_all(schedule, false);
+        schedule.asleep = false;
         for (0..turns_max) |_| {
             if (!user.is_waiting(schedule)) return;
-            try schedule.turn();
+            try schedule.turn_if_awake();
         }
         return schedule.verdict.violation("a refused writer was never told of room", .{});
+    }
+
+    /// Paused connections fall silent, whatever their peers send.
+    fn pause(schedule: *Schedule) Error!void {
+        schedule.pausing = true;
+        defer schedule.pausing = false;
+        user.pause_all(schedule, true);
+        for (0..turns_max) |_| {
+            if (user.all_silent(schedule)) break;
+            try schedule.turn_if_awake();
+        } else return schedule.verdict.violation("a paused connection still receives", .{});
+        for (0..5) |_| try schedule.turn();
     }
 
     fn end(schedule: *Schedule) Error!void {
         schedule.ending = true;
         try user.end_all(schedule);
+        schedule.asleep = false;
         for (0..turns_max) |_| {
             if (schedule.is_over()) break;
-            try schedule.turn();
+            try schedule.turn_if_awake();
         }
         for (0..2) |_| try schedule.turn(); // the last records' buffers go back
         try schedule.expect_nothing_left();
@@ -264,8 +304,9 @@ pub const Schedule = struct {
             .{ "listeners", engine.listeners.claimed_count },
             .{ "operations", engine.operations.claimed_count },
             .{ "cancels", engine.pending_cancels },
-            .{ "receive buffers not in the ring", buffers - engine.buffers.free },
-            .{ "receive buffers the kernel lacks", buffers - kernel.provided.published },
+            .{ "receive buffers in use", buffers - engine.buffers.available() },
+            .{ "receive buffers that the kernel lacks", engine.buffers.free -|
+                kernel.provided.published },
             .{ "parked connections", engine.parked.count },
             .{ "starved connections", engine.starved.count },
             .{ "marked connections", engine.dirty.count },

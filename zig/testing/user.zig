@@ -101,10 +101,7 @@ fn shut_one(schedule: *Schedule, index: u32, how: abi.Shut) Error!void {
 
 fn pause(schedule: *Schedule) void {
     const index = pick(schedule) orelse return;
-    const connection = schedule.connections[index].?;
-    connection.paused = schedule.chance(40);
-    const paused = @intFromBool(connection.paused);
-    _ = calls.connection_pause(schedule.engine, index, connection.generation, paused);
+    pause_one(schedule, index, schedule.connections[index].?, schedule.chance(40));
 }
 
 fn local(port: u32) abi.Address {
@@ -208,13 +205,39 @@ fn use_stale_handles(schedule: *Schedule) Error!void {
 
 // The end --------------------------------------------------------------------------------------
 
-pub fn resume_all(schedule: *Schedule) void {
+pub fn pause_all(schedule: *Schedule, paused: bool) void {
     for (schedule.connections, 0..) |entry, index| {
         const connection = entry orelse continue;
-        if (!connection.is_live() or !connection.paused) continue;
-        connection.paused = false;
-        _ = calls.connection_pause(schedule.engine, @intCast(index), connection.generation, 0);
+        if (connection.is_live()) pause_one(schedule, @intCast(index), connection, paused);
     }
+}
+
+fn pause_one(
+    schedule: *Schedule,
+    index: u32,
+    connection: *model.Connection,
+    paused: bool,
+) void {
+    connection.paused = paused;
+    connection.silent = false;
+    const word = @intFromBool(paused);
+    _ = calls.connection_pause(schedule.engine, index, connection.generation, word);
+}
+
+/// Whether every connection is paused and no receive of it is left anywhere.
+pub fn all_silent(schedule: *Schedule) bool {
+    const kernel = schedule.kernel;
+    if (kernel.ready() or kernel.queued() > 0) return false;
+    for (kernel.pending.items) |operation| switch (operation.row) {
+        .receive_selected, .receive_multishot, .connect, .close => return false,
+        else => {},
+    };
+    for (schedule.connections) |entry| {
+        const connection = entry orelse continue;
+        if (connection.stage == .connecting) return false;
+        connection.silent = connection.is_live() and connection.paused;
+    }
+    return true;
 }
 
 /// Whether a writer that was refused still waits to be told of room.
@@ -303,6 +326,8 @@ fn on_open(schedule: *Schedule, record: *const abi.Record, peer: ?*model.Peer) E
     connection.stage = .open;
     connection.was_open = true;
     connection.peer = peer orelse return verdict.violation("open without a peer", .{});
+    // A resting ring sleeps on, unless the handler asks for something.
+    if (schedule.pausing) pause_one(schedule, record.index, connection, true);
     if (peer.?.connection != null) return verdict.violation("one peer for two", .{});
     peer.?.connection = connection;
 }
