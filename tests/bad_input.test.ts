@@ -87,7 +87,12 @@ const PLACES: Case[] = (["listen", "connect"] as const).flatMap((operation): Cas
       wrong: NOT_BOOLEAN,
       names: "allowHalfOpen",
     },
-    { what: "ring", call: (ring) => call({ ring }), wrong: but("null", "undefined"), names: "ring" },
+    {
+      what: "ring",
+      call: (ring) => call({ ring }),
+      wrong: but("null", "undefined"),
+      names: "ring",
+    },
     ...HANDLERS.map((name): Case => ({
       what: `socket.${name}`,
       call: (handler) => call({ socket: { data() {}, [name]: handler } }),
