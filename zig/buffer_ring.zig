@@ -124,7 +124,7 @@ pub const BufferRing = struct {
             // Acquire: pairs with `release`.
             switch (@atomicLoad(State, &ring.states[id], .acquire)) {
                 .delivered, .released => ring.put_idle(id),
-                .lent => {
+                .lent => if (mutation.is(.forget_loan)) ring.put_idle(id) else {
                     ring.lent[ring.lent_count] = id;
                     ring.lent_count += 1;
                 },

@@ -14,6 +14,8 @@ pub const Mutation = enum {
     return_buffer_twice,
     /// One delivered receive buffer is never given back.
     keep_buffer,
+    /// A lent receive buffer goes back although it was not released.
+    forget_loan,
     /// What a short send left over is taken for sent.
     skip_remainder,
     /// Staged blocks are released when their send is submitted, not when it completes.

@@ -16,6 +16,7 @@ const teardown = @import("../teardown.zig");
 const simulated = @import("../kernel/simulated.zig");
 const model = @import("model.zig");
 const user = @import("user.zig");
+const loans = @import("loans.zig");
 const peer_side = @import("peer_side.zig");
 const Engine = @import("../engine.zig").Engine;
 const errno = seam.errno;
@@ -36,6 +37,7 @@ pub const Schedule = struct {
     listeners: [listeners_max]model.Listener,
     operations: [operations_max]model.Operation,
     peers: std.ArrayList(*model.Peer),
+    loans: std.ArrayList(loans.Loan),
     /// All connections of the run, for the last look.
     all: std.ArrayList(*model.Connection),
     /// Turns so far.
@@ -64,6 +66,7 @@ pub const Schedule = struct {
             .listeners = @splat(.{}),
             .operations = @splat(.{}),
             .peers = .empty,
+            .loans = .empty,
             .all = .empty,
             .turns = 0,
             .opened = @splat(null),
@@ -223,6 +226,7 @@ pub const Schedule = struct {
     fn rest(schedule: *Schedule) Error!void {
         schedule.resting = true;
         schedule.kernel.fate.faults = .{};
+        try loans.give_back_all(schedule);
         try schedule.pause();
         user.pause_all(schedule, false);
         schedule.asleep = false;

@@ -6,6 +6,7 @@ const calls = @import("../calls.zig");
 const seam = @import("../kernel.zig");
 const model = @import("model.zig");
 const pattern = @import("pattern.zig");
+const loans = @import("loans.zig");
 const peer_side = @import("peer_side.zig");
 const Schedule = @import("schedule.zig").Schedule;
 const errno = seam.errno;
@@ -32,6 +33,8 @@ pub fn act(schedule: *Schedule) Error!void {
             _ = schedule.engine.disarm();
         },
         90 => try use_stale_handles(schedule),
+        91...93 => try loans.give_back_one(schedule),
+        94 => try loans.give_back_all(schedule),
         else => {},
     }
 }
@@ -296,6 +299,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
             const len = std.math.cast(u32, record.result) orelse
                 return verdict.violation("data of {d} bytes", .{record.result});
             try connection.on_data(verdict, schedule.engine.slab[record.offset..][0..len]);
+            try loans.lend(schedule, record, connection.peer.?.key, connection.delivered);
         },
         .drain => try (try find(schedule, record)).on_drain(verdict, schedule.turns),
         .end => try (try find(schedule, record)).on_end(verdict),
