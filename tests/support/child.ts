@@ -1,6 +1,7 @@
 // Programs that run in a process of their own, for what a test cannot do to its own process: crash,
 // exit, use up descriptors, measure memory. They are files in tests/support/programs/.
 
+import * as net from "node:net";
 import { fileURLToPath } from "node:url";
 
 export interface Finished {
@@ -54,4 +55,20 @@ export async function answer<Value>(path: string, options: ChildOptions = {}): P
     throw new Error(`${path} ended with ${code ?? signal}:\n${stdout}\n${stderr}`);
   }
   return JSON.parse(stdout.trimEnd().split("\n").at(-1) ?? "") as Value;
+}
+
+/** Sends a text over a new connection; what came back until the server closed or echoed it all. */
+export function exchange(port: number, text: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ host: "127.0.0.1", port });
+    socket.on("connect", () => socket.write(text));
+    socket.on("data", (chunk: Buffer) => {
+      resolve(chunk.toString());
+      socket.destroy();
+    });
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ECONNRESET") resolve("reset");
+      else reject(error);
+    });
+  });
 }

@@ -30,6 +30,15 @@ export function mappings(): Mapping[] {
   });
 }
 
+/** Bytes of memory that rings have mapped: slabs are kept from forks, kernel rings have a name. */
+export function ringBytes(): number {
+  const blocks = readFileSync("/proc/self/smaps", "utf8").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const own = blocks.filter((block) => {
+    return /^VmFlags:.*\bdc\b/m.test(block) || block.includes("[io_uring]");
+  });
+  return own.reduce((sum, block) => sum + 1024 * Number(/^Size:\s+(\d+)/m.exec(block)?.[1]), 0);
+}
+
 /** Resident memory in bytes. */
 export function residentBytes(): number {
   const pages = readFileSync("/proc/self/statm", "utf8").split(" ")[1];

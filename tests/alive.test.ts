@@ -1,0 +1,41 @@
+// What keeps a process alive and what does not: open things do, closed and unref'ed ones do not.
+// Every case is a process of its own, which has to end by itself, or to stay until it is told.
+
+import { describe, expect, test } from "bun:test";
+import { exchange, program, run, start } from "./support/child.ts";
+
+describe("a process ends by itself", () => {
+  test.each(["nothing", "closed", "unref", "unref at once"])("with %s", async (name) => {
+    const { code, stdout, stderr } = await run(program("alive"), { arguments: [name] });
+    expect([code, stdout, stderr]).toEqual([0, "exit\n", ""]);
+  });
+
+  test("after unref'ed things have served as long as something else held it", async () => {
+    const options = { arguments: ["unref and a timer"] };
+    const { code, stdout, stderr } = await run(program("alive"), options);
+    expect([code, stdout, stderr]).toEqual([0, "served\nexit\n", ""]);
+  });
+
+  test("when a connect was under way and is settled", async () => {
+    const { code, stdout, stderr } = await run(program("alive"), { arguments: ["connecting"] });
+    expect([code, stdout, stderr]).toEqual([0, "connected\nexit\n", ""]);
+  });
+});
+
+describe("a process stays until its listener is stopped", () => {
+  test.each(["serving", "ref again at once", "ref again while it rests"])(
+    "%s",
+    async (name) => {
+      await using child = start(program("alive"), { arguments: [name] });
+      const reader = child.stdout.getReader();
+      const { value } = await reader.read();
+      const port = Number.parseInt(Buffer.from(value ?? []).toString(), 10);
+      expect(port).toBeGreaterThan(0);
+      // One after the other: a process that is about to end has time to.
+      for (let i = 0; i < 50; i++) expect(await exchange(port, `echo ${i}`)).toBe(`echo ${i}`);
+      expect(await exchange(port, "quit")).toBe("reset");
+      expect(await child.exited).toBe(0);
+      expect(await child.stderr.text()).toBe("");
+    },
+  );
+});
