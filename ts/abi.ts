@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x4d1174ff;
+export const ABI_HASH = 0x87dfc3d8;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -36,6 +36,7 @@ export const Feature = {
   buffer_ring: 7,
   multishot_receive: 8,
   multishot_accept: 9,
+  registered_files: 10,
 } as const;
 export type Feature = (typeof Feature)[keyof typeof Feature];
 

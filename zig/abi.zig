@@ -59,6 +59,8 @@ pub const Feature = enum(u32) {
     multishot_receive = 8,
     /// IORING_ACCEPT_MULTISHOT
     multishot_accept = 9,
+    /// IORING_REGISTER_FILES2, sparse
+    registered_files = 10,
 };
 
 /// Why a ring has the backend that it has.

@@ -41,6 +41,8 @@ pub const Connection = struct {
     shut: Shut = .none,
     receiving: Receiving = .idle,
     paused: bool = false,
+    /// The slot's place among the registered files holds the descriptor.
+    registered: bool = false,
     /// JavaScript knows the connection: it gets a `close` record.
     announced: bool = false,
     /// FIN received, FIN sent.
@@ -69,7 +71,8 @@ pub const Connection = struct {
     pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
         if (connection.stage == .closing) return true;
         if (connection.stage == .connecting) {
-            if (connection.shut != .none) return connection.advance_abandoned(engine, index);
+            // Only terminate gives a connect up: after end or close, what was written leaves first.
+            if (connection.shut == .terminate) return connection.advance_abandoned(engine, index);
             return connection.submit_connect(engine, index);
         }
         if (connection.is_dying()) return connection.advance_abandoned(engine, index);
@@ -117,7 +120,8 @@ pub const Connection = struct {
                 if (!wanted) return true;
                 const sqe = engine.sqe() orelse return false;
                 const multishot = engine.has(.multishot_receive);
-                socket.Receive.prepare(sqe, connection.fd, multishot, tag(engine, index, .receive));
+                const file = connection.file_of(index);
+                socket.Receive.prepare(sqe, file, multishot, tag(engine, index, .receive));
                 connection.receiving = .armed;
                 connection.receive_cancelled = false;
             },
@@ -144,14 +148,15 @@ pub const Connection = struct {
         }
         const sqe = engine.sqe() orelse return false;
         const user_data = tag(engine, index, .send);
+        const file = connection.file_of(index);
         const first = connection.flight.first(&engine.staging_pool);
         if (first.len == connection.flight.size) {
-            socket.Send.prepare(sqe, connection.fd, first, user_data);
+            socket.Send.prepare(sqe, file, first, user_data);
         } else if (connection.flight_message(engine)) |header| {
-            socket.Send.prepare_message(sqe, connection.fd, header, user_data);
+            socket.Send.prepare_message(sqe, file, header, user_data);
         } else {
             // No block left for the header: the first block alone, the rest as its remainder.
-            socket.Send.prepare(sqe, connection.fd, first, user_data);
+            socket.Send.prepare(sqe, file, first, user_data);
         }
         connection.send_pending = true;
         if (mutation.is(.release_blocks_early)) connection.flight.clear(&engine.staging_pool);
@@ -215,6 +220,11 @@ pub const Connection = struct {
         assert(!connection.is_busy());
         const sqe = engine.sqe() orelse return false;
         connection.release_blocks(engine);
+        if (connection.registered) {
+            // The table holds the socket open as a descriptor does: out of it before the close.
+            _ = engine.kernel.file_set(index, -1);
+            connection.registered = false;
+        }
         socket.Close.prepare(sqe, connection.fd, tag(engine, index, .close));
         connection.stage = .closing;
         return true;
@@ -226,6 +236,11 @@ pub const Connection = struct {
         connection.flight.clear(&engine.staging_pool);
         if (connection.flight_header) |block| engine.staging_pool.release(block);
         connection.flight_header = null;
+    }
+
+    fn file_of(connection: *const Connection, index: u32) socket.File {
+        if (!connection.registered) return .{ .number = connection.fd };
+        return .{ .number = @intCast(index), .registered = true };
     }
 
     fn tag(engine: *Engine, index: u32, kind: Kind) slots.UserData {
@@ -313,6 +328,9 @@ pub const Connection = struct {
 
     pub fn announce(connection: *Connection, engine: *Engine, index: u32) void {
         assert(!connection.announced);
+        if (index < engine.registered_files) {
+            connection.registered = engine.kernel.file_set(index, connection.fd) >= 0;
+        }
         connection.announced = true;
         engine.counters.connections_opened += 1;
         engine.record(.open, index, 0, 0, connection.listener);
@@ -420,6 +438,9 @@ pub const Connection = struct {
         if (connection.announced) {
             engine.counters.connections_closed += 1;
             engine.record(.close, index, connection.failure, 0, 0);
+        } else if (connection.failure == 0) {
+            // Given up before its connect was submitted: this is its one outcome (I2).
+            engine.record(.connect_failed, index, errno.canceled, 0, 0);
         }
         engine.connection_gone(index);
     }

@@ -38,6 +38,11 @@ pub const Operation = struct {
 pub const Engine = struct {
     kernel: seam.Kernel,
     features: features.Set,
+    /// Connection slots below have a place among the kernel's registered files.
+    registered_files: u32 = 0,
+    /// A duplicate of the kernel's wake fd that lives as long as the memory: a deallocator on
+    /// another thread may write to it while the ring is being closed.
+    bell_fd: i32 = -1,
     /// Where `rings.zig` keeps this ring.
     ring_index: u32 = 0,
     config: memory.Config,
@@ -133,8 +138,23 @@ pub const Engine = struct {
             return error.BufferRingRefused;
         }
         engine.buffers.fill(&engine.kernel);
+        if (engine.has(.registered_files)) engine.register_files();
         return engine;
     }
+
+    /// As many places as the kernel grants (at most RLIMIT_NOFILE): the rest goes without.
+    fn register_files(engine: *Engine) void {
+        var count = @min(engine.config.connections, registered_files_max);
+        while (count >= 64) : (count /= 2) {
+            if (engine.kernel.files_register(count) < 0) continue;
+            engine.registered_files = count;
+            return;
+        }
+        engine.features.remove(.registered_files);
+    }
+
+    /// 8 bytes of kernel memory a place; beyond it the look-up is lost in the noise of so many.
+    const registered_files_max = 16384;
 
     fn private_size(config: *const memory.Config) usize {
         const pages_of_alignment = 16 * memory.page_size;
@@ -150,6 +170,7 @@ pub const Engine = struct {
     pub fn destroy(engine: *Engine) void {
         const slab = engine.slab;
         const private = engine.private; // holds the engine itself
+        if (engine.bell_fd >= 0) seam.linux.close(engine.bell_fd);
         memory.unmap(slab);
         memory.unmap(private);
     }
@@ -329,7 +350,7 @@ pub const Engine = struct {
 
     pub fn wake(engine: *Engine) i32 {
         const one: u64 = 1; // eventfd(2) adds it to the counter
-        return @min(seam.linux.write(engine.kernel.wake_fd(), std.mem.asBytes(&one)), 0);
+        return @min(seam.linux.write(engine.bell_fd, std.mem.asBytes(&one)), 0);
     }
 
     // What completions call --------------------------------------------------------------------

@@ -156,7 +156,7 @@ fn receive_twice(ring: *Uring, pair: *const [2]i32, multishot: bool) i32 {
         if (!armed) {
             const sqe = ring.sqe() orelse return errno.again;
             const user_data: slots.UserData = .{ .slot = 0, .kind = .receive, .generation = 0 };
-            socket.Receive.prepare(sqe, pair[0], multishot, user_data);
+            socket.Receive.prepare(sqe, .{ .number = pair[0] }, multishot, user_data);
             armed = multishot;
         }
         const wrote = linux.write(pair[1], "probe");

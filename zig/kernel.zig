@@ -63,6 +63,11 @@ fn Contract(comptime Self: type) type {
         /// Adds one buffer; the kernel sees it at the next publish.
         buffer_ring_add: fn (*Self, bytes: []u8, id: u16) void,
         buffer_ring_publish: fn (*Self) void,
+        /// Makes a table of `count` empty places for registered files, once.
+        files_register: fn (*Self, count: u32) i32,
+        /// Puts a descriptor into its place, or -1 to empty it. Operations with
+        /// `sqe_flag.fixed_file` then name the place and save the kernel a look-up each.
+        file_set: fn (*Self, place: u32, fd: i32) i32,
         /// Lets the wake fd signal. True: there is work already, do not sleep.
         arm: fn (*Self) bool,
         disarm: fn (*Self) void,
@@ -159,6 +164,18 @@ pub const Kernel = union(enum) {
         switch (kernel.*) {
             inline else => |*self| direct(self).buffer_ring_publish(),
         }
+    }
+
+    pub fn files_register(kernel: *Kernel, count: u32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).files_register(count),
+        };
+    }
+
+    pub fn file_set(kernel: *Kernel, place: u32, fd: i32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).file_set(place, fd),
+        };
     }
 
     pub fn arm(kernel: *Kernel) bool {

@@ -98,6 +98,8 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
     engine.ring_index = index;
     ring.views = 1; // the slab's
     describe(engine, info);
+    // Without a duplicate (EMFILE) a loan that ends elsewhere wakes nobody; the next turn sees it.
+    engine.bell_fd = linux.duplicate(info.wake_fd);
     info.handle = ring.generation << index_bits | index;
     info.context = @floatFromInt(@intFromPtr(ring));
     info.reason = if (backend == .none) .probed else .requested;
@@ -202,6 +204,8 @@ pub fn buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
     const address = @intFromPtr(bytes orelse return);
     ring.engine.buffers.release(ring.engine.buffers.id_of(address));
+    // Somebody may be parked for want of it while the loop sleeps; a wake too many costs little.
+    if (ring.engine.control.parked > 0) _ = ring.engine.wake();
     view_gone(ring);
 }
 
@@ -237,7 +241,7 @@ fn bury_orphans() void {
             .uring => |*kernel| kernel.close_foreign(),
             .simulated => {},
         }
-        teardown.close_descriptors(ring.engine);
+        teardown.close_descriptors(ring.engine, null);
         // The memory stays if anything was in flight: nobody can tell when the kernel is done.
         const held = teardown.in_flight(ring.engine);
         if (held > 0) _ = @atomicRmw(u32, &ring.views, .Add, 1, .monotonic);

@@ -7,6 +7,7 @@
 const std = @import("std");
 const slots = @import("slots.zig");
 const calls = @import("calls.zig");
+const Kernel = @import("kernel.zig").Kernel;
 const linux = @import("kernel.zig").linux;
 const Engine = @import("engine.zig").Engine;
 
@@ -37,7 +38,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
         _ = engine.turn(step_ms);
     }
     const held = in_flight(engine);
-    if (held > 0) close_descriptors(engine);
+    if (held > 0) close_descriptors(engine, &engine.kernel);
     return held;
 }
 
@@ -46,18 +47,22 @@ pub fn in_flight(engine: *const Engine) u32 {
         engine.operations.claimed_count + engine.pending_cancels;
 }
 
-/// Closes the descriptors of whatever is left, without the ring.
-pub fn close_descriptors(engine: *Engine) void {
+/// Closes the descriptors of whatever is left: through the kernel, or plainly if it is closed.
+pub fn close_descriptors(engine: *Engine, kernel: ?*Kernel) void {
     for (0..engine.listeners.fresh) |index| {
         const slot: u32 = @intCast(index);
         if (!engine.listeners.is_claimed(slot)) continue;
         const listener = engine.listeners.at(slot);
-        if (listener.stage != .closing) linux.close(listener.fd);
+        if (listener.stage != .closing) close(kernel, listener.fd);
     }
     for (0..engine.connections.fresh) |index| {
         const slot: u32 = @intCast(index);
         if (!engine.connections.is_claimed(slot)) continue;
         const connection = engine.connections.at(slot);
-        if (connection.stage != .closing) linux.close(connection.fd);
+        if (connection.stage != .closing) close(kernel, connection.fd);
     }
+}
+
+fn close(kernel: ?*Kernel, fd: i32) void {
+    if (kernel) |open| open.close_fd(fd) else linux.close(fd);
 }

@@ -62,6 +62,8 @@ pub const errno = struct {
 /// Submission entry flags: io_uring_enter(2).
 pub const sqe_flag = struct {
     pub const buffer_select: u8 = linux.IOSQE_BUFFER_SELECT;
+    /// `fd` is a place in the table of registered files.
+    pub const fixed_file: u8 = linux.IOSQE_FIXED_FILE;
     pub const io_link: u8 = linux.IOSQE_IO_LINK;
     pub const io_hardlink: u8 = linux.IOSQE_IO_HARDLINK;
     /// In `ioprio` of RECV, ACCEPT.
@@ -181,6 +183,11 @@ pub fn close(fd: i32) void {
 
 pub fn eventfd() i32 {
     return result(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
+}
+
+/// A second descriptor for the same file, close-on-exec.
+pub fn duplicate(fd: i32) i32 {
+    return result(linux.fcntl(fd, linux.F.DUPFD_CLOEXEC, 0));
 }
 
 pub fn socket_pair(out: *[2]i32) i32 {

@@ -60,6 +60,8 @@ pub const Simulated = struct {
     /// Completion queue entries that were readable so far.
     events: u64,
     closed: bool,
+    /// Registered files; empty places are -1.
+    files: std.ArrayList(i32),
     /// The first thing seen that only a bug above the seam can cause.
     violation: ?[]const u8,
 
@@ -99,6 +101,7 @@ pub const Simulated = struct {
             .connected = .empty,
             .events = 0,
             .closed = false,
+            .files = .empty,
             .violation = null,
         };
         return kernel;
@@ -115,6 +118,7 @@ pub const Simulated = struct {
         }
         kernel.completed.deinit(allocator);
         kernel.connected.deinit(allocator);
+        kernel.files.deinit(allocator);
         if (kernel.provided.buffers.len > 0) kernel.provided.deinit(allocator);
         kernel.network.deinit(allocator);
         allocator.free(kernel.sqes);
@@ -292,6 +296,31 @@ pub const Simulated = struct {
 
     pub fn buffer_ring_publish(kernel: *Simulated) void {
         kernel.provided.publish();
+    }
+
+    pub fn files_register(kernel: *Simulated, count: u32) i32 {
+        // Refused by chance, as by RLIMIT_NOFILE: plain descriptors then.
+        if (kernel.fate.chance(333)) return errno.mfile;
+        kernel.files.appendNTimes(kernel.allocator, -1, count) catch out_of_memory();
+        return 0;
+    }
+
+    pub fn file_set(kernel: *Simulated, place: u32, fd: i32) i32 {
+        if (place >= kernel.files.items.len) return errno.inval;
+        const held = kernel.files.items[place];
+        if (held >= 0 and fd >= 0) kernel.violate("a place of a registered file is taken twice");
+        kernel.files.items[place] = fd;
+        return 0;
+    }
+
+    /// The entry with the descriptor in place of its place in the table.
+    pub fn resolve_file(kernel: *Simulated, entry: *const Sqe) Sqe {
+        var resolved = entry.*;
+        if (entry.flags & system.sqe_flag.fixed_file == 0) return resolved;
+        resolved.flags &= ~system.sqe_flag.fixed_file;
+        const place: u32 = @bitCast(entry.fd);
+        resolved.fd = if (place < kernel.files.items.len) kernel.files.items[place] else -1;
+        return resolved;
     }
 
     pub fn arm(kernel: *Simulated) bool {

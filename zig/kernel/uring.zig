@@ -98,7 +98,12 @@ pub const Uring = struct {
             .coop_taskrun => linux.IORING_SETUP_COOP_TASKRUN,
             .submit_all => linux.IORING_SETUP_SUBMIT_ALL,
             .no_sqarray => linux.IORING_SETUP_NO_SQARRAY,
-            .registered_ring_fd, .buffer_ring, .multishot_receive, .multishot_accept => 0,
+            .registered_ring_fd,
+            .buffer_ring,
+            .multishot_receive,
+            .multishot_accept,
+            .registered_files,
+            => 0,
         };
         return flags;
     }
@@ -313,6 +318,27 @@ pub const Uring = struct {
     pub fn buffer_ring_publish(ring: *Uring) void {
         // Release: pairs with the kernel's acquire; the entries must be seen before the tail.
         @atomicStore(u16, &ring.buffers.?[0].tail, ring.buffers_tail, .release);
+    }
+
+    pub fn files_register(ring: *Uring, count: u32) i32 {
+        const registration: linux.io_uring_rsrc_register = .{
+            .nr = count,
+            .flags = linux.IORING_RSRC_REGISTER_SPARSE,
+            .resv2 = 0,
+            .data = 0,
+            .tags = 0,
+        };
+        const size = @sizeOf(linux.io_uring_rsrc_register);
+        return ring.register(.REGISTER_FILES2, &registration, size);
+    }
+
+    pub fn file_set(ring: *Uring, place: u32, fd: i32) i32 {
+        const update: linux.io_uring_rsrc_update = .{
+            .offset = place,
+            .resv = 0,
+            .data = @intFromPtr(&fd),
+        };
+        return @min(ring.register(.REGISTER_FILES_UPDATE, &update, 1), 0);
     }
 
     pub fn arm(ring: *Uring) bool {

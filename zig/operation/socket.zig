@@ -10,6 +10,17 @@ const Cqe = kernel.Cqe;
 const Sqe = kernel.Sqe;
 const flag = kernel.socket_flag;
 
+/// What an operation names: the descriptor, or its place among the registered files.
+pub const File = struct {
+    number: i32,
+    registered: bool = false,
+
+    fn apply(file: File, sqe: *Sqe) void {
+        sqe.fd = file.number;
+        if (file.registered) sqe.flags |= kernel.sqe_flag.fixed_file;
+    }
+};
+
 /// accept4(2), multishot where there: one CQE per connection until one comes without F_MORE.
 pub const Accept = struct {
     pub fn prepare(sqe: *Sqe, fd: i32, multishot: bool, user_data: UserData) void {
@@ -52,10 +63,10 @@ pub const Connect = struct {
 /// recv(2) into a provided buffer: bytes, 0 at the end of the stream, -ENOBUFS without a buffer.
 /// Multishot where there: a CQE without F_MORE is the last one.
 pub const Receive = struct {
-    pub fn prepare(sqe: *Sqe, fd: i32, multishot: bool, user_data: UserData) void {
+    pub fn prepare(sqe: *Sqe, file: File, multishot: bool, user_data: UserData) void {
         sqe.opcode = .RECV;
-        sqe.fd = fd;
-        sqe.flags = kernel.sqe_flag.buffer_select;
+        file.apply(sqe);
+        sqe.flags |= kernel.sqe_flag.buffer_select;
         sqe.buf_index = 0; // the only buffer group
         if (multishot) sqe.ioprio = kernel.sqe_flag.receive_multishot;
         sqe.user_data = @bitCast(user_data);
@@ -87,9 +98,9 @@ pub const ReceiveCancel = struct {
 /// send(2) or sendmsg(2) of staged bytes: the bytes sent, which with MSG_WAITALL is all of them
 /// unless the stream broke or the send was cancelled (K1, K2).
 pub const Send = struct {
-    pub fn prepare(sqe: *Sqe, fd: i32, bytes: []const u8, user_data: UserData) void {
+    pub fn prepare(sqe: *Sqe, file: File, bytes: []const u8, user_data: UserData) void {
         sqe.opcode = .SEND;
-        sqe.fd = fd;
+        file.apply(sqe);
         sqe.addr = @intFromPtr(bytes.ptr);
         sqe.len = @intCast(bytes.len);
         sqe.rw_flags = flag.wait_all | flag.no_signal;
@@ -98,12 +109,12 @@ pub const Send = struct {
 
     pub fn prepare_message(
         sqe: *Sqe,
-        fd: i32,
+        file: File,
         header: *const kernel.MessageHeader,
         user_data: UserData,
     ) void {
         sqe.opcode = .SENDMSG;
-        sqe.fd = fd;
+        file.apply(sqe);
         sqe.addr = @intFromPtr(header);
         sqe.len = 1; // one header
         sqe.rw_flags = flag.wait_all | flag.no_signal;

@@ -51,7 +51,9 @@ const parts_max = 1024; // UIO_MAXIOV
 
 // Submission.
 
-pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
+pub fn submit(kernel: *Simulated, given: *const system.Sqe) void {
+    const resolved = kernel.resolve_file(given);
+    const sqe = &resolved;
     const selects = sqe.flags & system.sqe_flag.buffer_select != 0;
     if (sqe.flags & ~system.sqe_flag.buffer_select != 0) {
         kernel.violate("an SQE has a flag that is not simulated");
