@@ -8,7 +8,7 @@ import { drainMicrotasks } from "bun:jsc";
 import { Event, NO_LISTENER, RECORD_SIZE, RECORD_WORDS } from "./abi.ts";
 import type { Memory } from "./memory.ts";
 
-/** What a handler returned: a promise means that microtasks are to run before the next record. */
+/** What a handler returned: of a promise, the rejection is the handler's failure. */
 export type HandlerResult = unknown;
 
 /** A connection as the records see it; `socket.ts` implements it. */
@@ -78,11 +78,12 @@ function dispatch(records: Int32Array, at: number, receivers: Receivers): void {
   if (receiver === undefined || receiver.generation !== generation) return;
   try {
     const outcome = deliver(receiver, event, records, at);
-    // A promise: its continuation runs before the next record, as after any callback of Bun's.
-    if (typeof outcome === "object" && outcome !== null) settle(receiver, outcome);
+    if (typeof outcome === "object" && outcome !== null) watch(receiver, outcome);
   } catch (error) {
     receiver.onThrown(error);
   }
+  // What the handler settled goes on before the next record, as after any callback of Bun's. 20 ns.
+  drainMicrotasks();
 }
 
 function admit(
@@ -130,9 +131,8 @@ function deliver(
   }
 }
 
-function settle(receiver: ConnectionReceiver, outcome: object): void {
+function watch(receiver: ConnectionReceiver, outcome: object): void {
   const { then } = outcome as Partial<PromiseLike<unknown>>;
   if (typeof then !== "function") return;
   then.call(outcome, undefined, (error: unknown) => receiver.onThrown(error));
-  drainMicrotasks();
 }

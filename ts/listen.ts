@@ -221,12 +221,13 @@ export class Listener<Data = undefined> implements ListenerReceiver, Disposable 
   /** @internal */
   onClosed(result: number): void {
     if (this.#state === "closed") return;
-    const stopped = this.#state === "stopping";
+    const expected = this.#state === "stopping" || this.#ring.closed;
+    if (this.#state === "open") this.#unlink();
     this.#state = "closed";
     this.#ring.listeners[this.#index] = undefined;
     this.#ring.gone(this.#keepsAlive);
     // Nobody asked for it: a server that accepts no more must not look healthy.
-    if (!stopped) reportUncaught(resultError(result, "accept", `on ${this.#text}`, "completion"));
+    if (!expected) reportUncaught(resultError(result, "accept", `on ${this.#text}`, "completion"));
   }
 }
 

@@ -48,7 +48,7 @@ export class Loop {
   #reader: WakeReader | null = null;
   /** A read of the wake fd is under way; it stays so while we spin again. */
   #reading = false;
-  #immediate = false;
+  #immediate: ReturnType<typeof setImmediate> | null = null;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #dryTurns = 0;
   #flushQueued = false;
@@ -95,7 +95,7 @@ export class Loop {
   };
 
   readonly #tick = (): void => {
-    this.#immediate = false;
+    this.#immediate = null;
     this.#flushes = 0;
     if (this.#closed) return;
     if (this.#pumping) {
@@ -149,19 +149,18 @@ export class Loop {
 
   #spin(): void {
     if (this.#state !== "armed") this.#state = "spinning";
-    if (this.#immediate) return;
-    this.#immediate = true;
-    setImmediate(this.#tick);
+    if (this.#immediate === null) this.#immediate = setImmediate(this.#tick);
+    else this.#immediate.ref(); // it may be one of those that do not hold the process
   }
 
   /** Nothing holds the process: no reader, which would, and a timer that does not. */
   #poll(): void {
     this.#state = "polling";
     this.#releaseReader();
-    if (this.#dryTurns < SPIN_TURNS && !this.#immediate) {
+    if (this.#dryTurns < SPIN_TURNS) {
       // An unref'ed immediate spins like another and does not hold the process.
-      this.#immediate = true;
-      setImmediate(this.#tick).unref();
+      this.#immediate ??= setImmediate(this.#tick);
+      this.#immediate.unref();
       return;
     }
     this.#startTimer(POLL_MS);

@@ -16,8 +16,8 @@ import {
   RING_INFO_WORDS,
   RING_OPTIONS_SIZE,
   RING_OPTIONS_WORDS,
-  SCRATCH_SIZE,
 } from "./abi.ts";
+import { argumentError } from "./errors.ts";
 import { native } from "./native.ts";
 
 /** toArrayBuffer with its deallocator, which Bun's types leave out. */
@@ -75,7 +75,6 @@ export class Memory {
   /** The words of `CONTROL`. */
   readonly control: Uint32Array;
   readonly #slab: ArrayBuffer;
-  readonly #scratch: Uint8Array;
   readonly #address: number;
   readonly #context: Pointer;
   readonly #handle: number;
@@ -94,7 +93,6 @@ export class Memory {
     const recordWords = (RECORDS_MAX * RECORD_SIZE) / 4;
     this.records = new Int32Array(this.#slab, info.records_offset, recordWords);
     this.control = new Uint32Array(this.#slab, 0, 1024);
-    this.#scratch = new Uint8Array(this.#slab, info.scratch_offset, SCRATCH_SIZE);
   }
 
   /** Gives the slab back; every view is empty afterwards. */
@@ -122,12 +120,22 @@ export class Memory {
     return viewOver(address, 0, length, this.#context, bufferReleased);
   }
 
-  /** Encodes text straight into native memory: a view of the bytes, or null if it does not fit. */
-  encode(text: string): Uint8Array | null {
-    // A UTF-16 unit makes three bytes at most.
-    if (text.length * 3 > SCRATCH_SIZE) return null;
-    const { written } = new TextEncoder().encodeInto(text, this.#scratch);
-    return this.#scratch.subarray(0, written);
+}
+
+const { get: byteLengthGetter } = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype) as object,
+  "byteLength",
+) as { get(this: unknown): number };
+
+/**
+ * The true length of a view's memory, whatever its properties say: it is what the library trusts.
+ * Throws for what only pretends to be a typed array.
+ */
+export function byteLengthOf(operation: string, view: Uint8Array): number {
+  try {
+    return byteLengthGetter.call(view);
+  } catch {
+    throw argumentError(operation, "data", "a typed array", view);
   }
 }
 

@@ -299,12 +299,14 @@ function readOptions(options: RingOptions): Record<string, number> {
 }
 
 /** Bits of the masked features: the option's and those of BUN_URING_DISABLE, comma-separated. */
-function disabledFeatures(option: readonly FeatureName[] = []): number {
+function disabledFeatures(option: unknown = []): number {
+  if (!Array.isArray(option)) {
+    throw argumentError("Ring", "disable", "an array of feature names", option);
+  }
   const masked = (process.env["BUN_URING_DISABLE"] ?? "").split(",").map((name) => name.trim());
   let bits = 0;
-  for (const name of [...masked, ...option]) {
-    if (name === "") continue;
-    if (!Object.hasOwn(Feature, name)) {
+  for (const name of [...masked.filter((text) => text !== ""), ...(option as unknown[])]) {
+    if (typeof name !== "string" || !Object.hasOwn(Feature, name)) {
       const known = Object.keys(Feature).join(", ");
       throw argumentError("Ring", "a disabled feature", `one of ${known}`, name);
     }

@@ -15,7 +15,7 @@ import {
   reportUncaught,
   resultError,
 } from "./errors.ts";
-import { readAddress, type NumericAddress } from "./memory.ts";
+import { byteLengthOf, readAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Ring } from "./ring.ts";
 
@@ -139,15 +139,14 @@ export class Socket<Data = undefined> implements ConnectionReceiver, Disposable 
     byteOffset?: number,
     byteLength?: number,
   ): number {
-    const bytes = data instanceof Uint8Array && byteOffset === undefined && byteLength === undefined
-      ? data
-      : this.#bytesOf("write", data, byteOffset, byteLength);
-    return this.#write(bytes);
+    const plain =
+      data instanceof Uint8Array && byteOffset === undefined && byteLength === undefined;
+    return this.#write(plain ? data : this.#bytesOf("write", data, byteOffset, byteLength));
   }
 
   #write(bytes: Uint8Array): number {
+    const length = byteLengthOf("write", bytes);
     if (this.#stage === "ending" || this.#stage === "closed") return -1;
-    const length = bytes.byteLength;
     if (length === 0) return 0;
     const { handle, loop } = this.#ring;
     const taken = native.bu_connection_write(handle, this.#index, this.generation, bytes, length);
@@ -163,7 +162,7 @@ export class Socket<Data = undefined> implements ConnectionReceiver, Disposable 
     byteOffset: number | undefined,
     byteLength: number | undefined,
   ): Uint8Array {
-    const bytes = viewOf(operation, data, this.#ring);
+    const bytes = viewOf(operation, data);
     if (byteOffset === undefined && byteLength === undefined) return bytes;
     const start = checkInteger(operation, "byteOffset", byteOffset ?? 0, 0, bytes.byteLength);
     const most = bytes.byteLength - start;
@@ -381,6 +380,7 @@ export class Socket<Data = undefined> implements ConnectionReceiver, Disposable 
   /** @internal */
   onClose(result: number): HandlerResult {
     if (this.#stage === "closed") return undefined;
+    if (this.#stage === "connecting") return this.onConnectFailed(result);
     const error = result === 0 ? undefined : this.#failure(result);
     this.#leave();
     return this.#handlers.close?.(this, error);
@@ -390,9 +390,11 @@ export class Socket<Data = undefined> implements ConnectionReceiver, Disposable 
   onConnectFailed(result: number): HandlerResult {
     const error = resultError(result, "connect", this.#subject(), "completion");
     this.#leave();
-    const handled = this.#handlers.connectError?.(this, error);
-    this.#onSettled?.(error);
-    return handled;
+    try {
+      return this.#handlers.connectError?.(this, error);
+    } finally {
+      this.#onSettled?.(error);
+    }
   }
 
   /** @internal */
@@ -443,12 +445,21 @@ function familyOf(address: NumericAddress | undefined): "IPv4" | "IPv6" | undefi
   return Family[address.family] === Family.ipv6 ? "IPv6" : "IPv4";
 }
 
-/** Any binary data as bytes. Resizable memory is refused: it could shrink under the call. */
-function viewOf(operation: string, data: unknown, ring: Ring): Uint8Array {
-  if (typeof data === "string") return ring.memory.encode(data) ?? Buffer.from(data);
-  if (ArrayBuffer.isView(data)) {
-    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+/** Any binary data as bytes. It is copied before the call returns, so it may well be resizable. */
+function viewOf(operation: string, data: unknown): Uint8Array {
+  if (typeof data === "string") return Buffer.from(data);
+  try {
+    // Rebuilt from the memory itself: what a view says of its own bounds is checked by this.
+    if (ArrayBuffer.isView(data)) {
+      return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    }
+    if (data instanceof ArrayBuffer || data instanceof SharedArrayBuffer) {
+      return new Uint8Array(data);
+    }
+  } catch (cause) {
+    const error = argumentError(operation, "data", "memory that is still there", data);
+    error.cause = cause;
+    throw error;
   }
-  if (data instanceof ArrayBuffer || data instanceof SharedArrayBuffer) return new Uint8Array(data);
   throw argumentError(operation, "data", "a string, an ArrayBuffer or a view of one", data);
 }

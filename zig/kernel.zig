@@ -79,6 +79,9 @@ fn Contract(comptime Self: type) type {
         socket: fn (*Self, target: *const SocketAddress) i32,
         bind: fn (*Self, fd: i32, target: *const SocketAddress) i32,
         listen: fn (*Self, fd: i32, backlog: u32) i32,
+        /// shutdown(2) of a listening socket: from here on nobody can connect, and its address can
+        /// be bound again; a pending accept ends.
+        stop_listening: fn (*Self, fd: i32) void,
         /// getsockname(2), getpeername(2).
         address: fn (*Self, fd: i32, end: End, out: *SocketAddress) i32,
         set_option: fn (*Self, fd: i32, option: Option, value: u32) i32,
@@ -218,6 +221,12 @@ pub const Kernel = union(enum) {
         return switch (kernel.*) {
             inline else => |*self| direct(self).listen(fd, backlog),
         };
+    }
+
+    pub fn stop_listening(kernel: *Kernel, fd: i32) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).stop_listening(fd),
+        }
     }
 
     pub fn address(kernel: *Kernel, fd: i32, end: End, out: *SocketAddress) i32 {

@@ -55,7 +55,10 @@ pub const Listener = struct {
     }
 
     pub fn stop(listener: *Listener, engine: *Engine, index: u32) void {
+        if (listener.stopped) return;
         listener.stopped = true;
+        // At once: who stops a listener may listen on its address in the next line.
+        if (listener.stage != .closing) engine.kernel.stop_listening(listener.fd);
         engine.mark_listener(index);
     }
 
@@ -78,7 +81,7 @@ pub const Listener = struct {
             },
             // accept(2): the peer was gone before we came; the next one is as good as any.
             errno.connaborted, errno.intr, errno.again => engine.counters.accepts_failed += 1,
-            else => {
+            else => if (!listener.stopped) {
                 listener.failure = cqe.res;
                 listener.stop(engine, index);
             },

@@ -361,6 +361,10 @@ pub const Simulated = struct {
         return kernel.network.send_now(fd, bytes);
     }
 
+    pub fn stop_listening(kernel: *Simulated, fd: i32) void {
+        kernel.network.stop_listening(fd);
+    }
+
     pub fn close_fd(kernel: *Simulated, fd: i32) void {
         _ = kernel.network.close(fd);
     }

@@ -385,6 +385,11 @@ pub const Uring = struct {
         return system.result(linux.listen(fd, backlog));
     }
 
+    pub fn stop_listening(_: *Uring, fd: i32) void {
+        // A Unix listener may refuse; its path is what makes the place free there.
+        _ = linux.shutdown(fd, linux.SHUT.RDWR);
+    }
+
     pub fn address(_: *Uring, fd: i32, end: seam.End, out: *SocketAddress) i32 {
         out.* = .{ .bytes = @splat(0), .len = out.bytes.len };
         return system.result(switch (end) {

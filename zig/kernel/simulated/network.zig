@@ -368,6 +368,14 @@ pub const Network = struct {
         return 0;
     }
 
+    pub fn stop_listening(network: *Network, fd: i32) void {
+        const self = &network.sockets[network.find(fd) orelse return];
+        if (self.state != .listening) return;
+        self.state = .bound;
+        for (self.waiting[0..self.waiting_count]) |peer| network.reset_peer(peer);
+        self.waiting_count = 0;
+    }
+
     /// The oldest connection that waits on a listener.
     pub fn accept(network: *Network, index: u32) Attempt {
         const listener = &network.sockets[index];
