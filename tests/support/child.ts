@@ -72,3 +72,11 @@ export function exchange(port: number, text: string): Promise<string> {
     });
   });
 }
+
+/** The number at the start of what a program prints next. */
+export async function numberFrom(reader: {
+  read(): Promise<{ value?: Uint8Array | undefined }>;
+}): Promise<number> {
+  const { value } = await reader.read();
+  return Number.parseInt(Buffer.from(value ?? []).toString(), 10);
+}

@@ -39,10 +39,11 @@ export function ringBytes(): number {
   return own.reduce((sum, block) => sum + 1024 * Number(/^Size:\s+(\d+)/m.exec(block)?.[1]), 0);
 }
 
-/** Resident memory in bytes. */
+/** Resident memory in bytes, without the pages of files: the engine's own code comes and goes. */
 export function residentBytes(): number {
-  const pages = readFileSync("/proc/self/statm", "utf8").split(" ")[1];
-  return Number(pages) * 4096;
+  const status = readFileSync("/proc/self/status", "utf8");
+  const of = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1]);
+  return 1024 * (of("RssAnon") + of("RssShmem"));
 }
 
 /** The descriptor of this process' TCP/IPv4 socket with these ports. */
