@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x87dfc3d8;
+export const ABI_HASH = 0x89b928f6;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -16,6 +16,8 @@ export const ADDRESS_TEXT_MAX = 108;
 export const RECEIVE_BUFFER_SIZE_MAX = 1048576;
 export const RECEIVE_BUFFERS_MAX = 32768;
 export const NO_LISTENER = 4294967295;
+export const REGISTERED_MAX = 1024;
+export const HISTOGRAM_BUCKETS = 40;
 
 export const Backend = {
   none: 0,
@@ -96,6 +98,65 @@ export const SocketOption = {
 } as const;
 export type SocketOption = (typeof SocketOption)[keyof typeof SocketOption];
 
+export const OperationKind = {
+  nop: 0,
+  read: 1,
+  write: 2,
+  readv: 3,
+  writev: 4,
+  fsync: 5,
+  datasync: 6,
+  openat: 7,
+  close: 8,
+  statx: 9,
+  fallocate: 10,
+  ftruncate: 11,
+  sync_file_range: 12,
+  socket: 13,
+  bind: 14,
+  listen: 15,
+  accept: 16,
+  connect: 17,
+  send: 18,
+  recv: 19,
+  sendmsg: 20,
+  recvmsg: 21,
+  shutdown: 22,
+  poll: 23,
+  timeout: 24,
+  splice: 25,
+  rename: 26,
+  unlink: 27,
+  mkdir: 28,
+  link: 29,
+  symlink: 30,
+  read_fixed: 31,
+  write_fixed: 32,
+} as const;
+export type OperationKind = (typeof OperationKind)[keyof typeof OperationKind];
+
+export const OperationOption = {
+  link: 0,
+  hard_link: 1,
+  multishot: 2,
+  registered_file: 3,
+  native_memory: 4,
+} as const;
+export type OperationOption = (typeof OperationOption)[keyof typeof OperationOption];
+
+export const Resource = {
+  buffers: 0,
+  files: 1,
+} as const;
+export type Resource = (typeof Resource)[keyof typeof Resource];
+
+export const RegistrationState = {
+  unregistered: 0,
+  registered: 1,
+  draining: 2,
+} as const;
+export type RegistrationState = (typeof RegistrationState)[keyof typeof RegistrationState];
+
 export const Shut = {
   end: 0,
   close: 1,
@@ -147,7 +208,7 @@ export const CONTROL_WORDS = {
   parked: 7,
 } as const;
 
-export const RING_OPTIONS_SIZE = 48;
+export const RING_OPTIONS_SIZE = 56;
 export const RING_OPTIONS = {
   entries: 0,
   cq_entries: 4,
@@ -160,7 +221,9 @@ export const RING_OPTIONS = {
   high_water_mark: 32,
   backend: 36,
   features_disabled: 40,
-  reserved_0: 44,
+  operations_disabled_low: 44,
+  operations_disabled_high: 48,
+  reserved_0: 52,
 } as const;
 export const RING_OPTIONS_WORDS = {
   entries: 0,
@@ -174,10 +237,12 @@ export const RING_OPTIONS_WORDS = {
   high_water_mark: 8,
   backend: 9,
   features_disabled: 10,
-  reserved_0: 11,
+  operations_disabled_low: 11,
+  operations_disabled_high: 12,
+  reserved_0: 13,
 } as const;
 
-export const RING_INFO_SIZE = 80;
+export const RING_INFO_SIZE = 88;
 export const RING_INFO = {
   handle: 0,
   backend: 4,
@@ -190,12 +255,14 @@ export const RING_INFO = {
   slab_address: 32,
   slab_size: 40,
   context: 48,
-  records_offset: 56,
-  scratch_offset: 60,
-  receive_offset: 64,
-  receive_buffer_size: 68,
-  receive_buffers: 72,
-  high_water_mark: 76,
+  arguments_offset: 56,
+  records_offset: 60,
+  scratch_offset: 64,
+  receive_offset: 68,
+  receive_buffer_size: 72,
+  receive_buffers: 76,
+  high_water_mark: 80,
+  reserved_0: 84,
 } as const;
 export const RING_INFO_WORDS = {
   handle: 0,
@@ -209,12 +276,14 @@ export const RING_INFO_WORDS = {
   slab_address: 4,
   slab_size: 5,
   context: 6,
-  records_offset: 14,
-  scratch_offset: 15,
-  receive_offset: 16,
-  receive_buffer_size: 17,
-  receive_buffers: 18,
-  high_water_mark: 19,
+  arguments_offset: 14,
+  records_offset: 15,
+  scratch_offset: 16,
+  receive_offset: 17,
+  receive_buffer_size: 18,
+  receive_buffers: 19,
+  high_water_mark: 20,
+  reserved_0: 21,
 } as const;
 
 export const ADDRESS_SIZE = 120;
@@ -229,6 +298,50 @@ export const ADDRESS_WORDS = {
   port: 1,
   text_len: 2,
   text: 12,
+} as const;
+
+export const ARGUMENTS_SIZE = 64;
+export const ARGUMENTS = {
+  fd: 0,
+  fd_second: 4,
+  offset: 8,
+  offset_second: 16,
+  address: 24,
+  length: 32,
+  flags: 36,
+  mode: 40,
+  extra: 44,
+  timeout_ms: 48,
+  options: 56,
+  reserved_0: 60,
+} as const;
+export const ARGUMENTS_WORDS = {
+  fd: 0,
+  fd_second: 1,
+  offset: 1,
+  offset_second: 2,
+  address: 3,
+  length: 8,
+  flags: 9,
+  mode: 10,
+  extra: 11,
+  timeout_ms: 6,
+  options: 14,
+  reserved_0: 15,
+} as const;
+
+export const REGISTRATION_SIZE = 16;
+export const REGISTRATION = {
+  state: 0,
+  count: 4,
+  in_flight: 8,
+  reserved_0: 12,
+} as const;
+export const REGISTRATION_WORDS = {
+  state: 0,
+  count: 1,
+  in_flight: 2,
+  reserved_0: 3,
 } as const;
 
 export const STATS_SIZE = 120;
@@ -318,6 +431,8 @@ export const LAYOUTS = [
       high_water_mark: "u32",
       backend: "u32",
       features_disabled: "u32",
+      operations_disabled_low: "u32",
+      operations_disabled_high: "u32",
       reserved_0: "u32",
     },
   },
@@ -338,12 +453,14 @@ export const LAYOUTS = [
       slab_address: "f64",
       slab_size: "f64",
       context: "f64",
+      arguments_offset: "u32",
       records_offset: "u32",
       scratch_offset: "u32",
       receive_offset: "u32",
       receive_buffer_size: "u32",
       receive_buffers: "u32",
       high_water_mark: "u32",
+      reserved_0: "u32",
     },
   },
   {
@@ -356,6 +473,38 @@ export const LAYOUTS = [
       port: "u32",
       text_len: "u32",
       text: "u8[108]",
+    },
+  },
+  {
+    name: "Arguments",
+    size: ARGUMENTS_SIZE,
+    offsets: ARGUMENTS,
+    words: ARGUMENTS_WORDS,
+    types: {
+      fd: "i32",
+      fd_second: "i32",
+      offset: "f64",
+      offset_second: "f64",
+      address: "f64",
+      length: "u32",
+      flags: "u32",
+      mode: "u32",
+      extra: "u32",
+      timeout_ms: "f64",
+      options: "u32",
+      reserved_0: "u32",
+    },
+  },
+  {
+    name: "Registration",
+    size: REGISTRATION_SIZE,
+    offsets: REGISTRATION,
+    words: REGISTRATION_WORDS,
+    types: {
+      state: "u32",
+      count: "u32",
+      in_flight: "u32",
+      reserved_0: "u32",
     },
   },
   {
@@ -405,7 +554,21 @@ export const SYMBOLS = {
   bu_connection_address: { args: ["u32", "u32", "u32", "u32", "ptr"], returns: "i32" },
   bu_slab_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_nop: { args: ["u32"], returns: "i32" },
-  bu_timeout: { args: ["u32", "f64"], returns: "i32" },
+  bu_operation_start: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
+  bu_operation_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
+  bu_operation_address: { args: ["u32", "u32", "ptr"], returns: "i32" },
+  bu_operation_count: { args: ["u32", "u32", "u32"], returns: "f64" },
+  bu_batch_begin: { args: ["u32"], returns: "i32" },
+  bu_batch_end: { args: ["u32"], returns: "i32" },
+  bu_histogram_read: { args: ["u32", "u32", "ptr"], returns: "i32" },
+  bu_registration_register: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
+  bu_registration_update: { args: ["u32", "u32", "u32", "f64", "f64"], returns: "i32" },
+  bu_registration_request_unregister: { args: ["u32", "u32"], returns: "i32" },
+  bu_registration_keep: { args: ["u32", "u32"], returns: "i32" },
+  bu_registration_read: { args: ["u32", "u32", "ptr"], returns: "i32" },
+  bu_memory_map: { args: ["u32", "f64"], returns: "f64" },
+  bu_memory_released: { args: ["ptr", "ptr"], returns: "void" },
+  bu_memory_view: { args: ["u32"], returns: "i32" },
   bu_cancel: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_buffer_lend: { args: ["u32", "u32"], returns: "i32" },
   bu_buffer_released: { args: ["ptr", "ptr"], returns: "void" },

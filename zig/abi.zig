@@ -154,6 +154,9 @@ pub const RingOptions = extern struct {
     backend: Backend,
     /// Bits of `Feature` to treat as refused.
     features_disabled: u32,
+    /// Bits of `OperationKind` to do by plain system calls: 0 to 31, 32 to 63.
+    operations_disabled_low: u32,
+    operations_disabled_high: u32,
     reserved_0: u32 = 0,
 };
 
@@ -173,12 +176,14 @@ pub const RingInfo = extern struct {
     slab_size: f64,
     /// Given back to `bu_slab_released` and `bu_buffer_released` as their context.
     context: f64,
+    arguments_offset: u32,
     records_offset: u32,
     scratch_offset: u32,
     receive_offset: u32,
     receive_buffer_size: u32,
     receive_buffers: u32,
     high_water_mark: u32,
+    reserved_0: u32 = 0,
 };
 
 /// How an address is written.
@@ -225,6 +230,102 @@ pub const SocketOption = enum(u32) {
     /// SO_KEEPALIVE: 0 off, else the idle time in seconds (TCP_KEEPIDLE).
     keep_alive = 1,
 };
+
+/// Operations that `bu_operation_start` takes; names are io_uring's. What each reads of
+/// `Arguments` stands at its struct in `operation/`.
+pub const OperationKind = enum(u32) {
+    nop = 0,
+    read = 1,
+    write = 2,
+    readv = 3,
+    writev = 4,
+    fsync = 5,
+    datasync = 6,
+    openat = 7,
+    close = 8,
+    statx = 9,
+    fallocate = 10,
+    ftruncate = 11,
+    sync_file_range = 12,
+    socket = 13,
+    bind = 14,
+    listen = 15,
+    accept = 16,
+    connect = 17,
+    send = 18,
+    recv = 19,
+    sendmsg = 20,
+    recvmsg = 21,
+    shutdown = 22,
+    poll = 23,
+    timeout = 24,
+    splice = 25,
+    rename = 26,
+    unlink = 27,
+    mkdir = 28,
+    link = 29,
+    symlink = 30,
+    read_fixed = 31,
+    write_fixed = 32,
+};
+
+/// Bits of `Arguments.options`.
+pub const OperationOption = enum(u32) {
+    /// IOSQE_IO_LINK: the next operation of the batch starts when this one succeeded.
+    link = 0,
+    /// IOSQE_IO_HARDLINK: the next one starts whatever became of this one.
+    hard_link = 1,
+    /// More than one completion: poll.
+    multishot = 2,
+    /// `fd` is the index of a registered file.
+    registered_file = 3,
+    /// `address` is memory that the kernel may use as it is; else the library's own is used.
+    native_memory = 4,
+};
+
+/// What an operation is started with; written before `bu_operation_start`, read within it.
+/// Fields that a kind does not name are ignored.
+pub const Arguments = extern struct {
+    fd: i32,
+    /// splice: the source; rename, link: the new name's directory.
+    fd_second: i32,
+    /// Position in the file; -1 means the current one. Milliseconds of a timeout.
+    offset: f64,
+    offset_second: f64,
+    /// Native memory, with `OperationOption.native_memory`.
+    address: f64,
+    /// Bytes to move; count of vectors.
+    length: u32,
+    /// The call's own flags: open(2), send(2), statx(2), fallocate(2) mode.
+    flags: u32,
+    /// Permissions of open(2), mkdir(2); mask of statx(2), poll(2); type of socket(2).
+    mode: u32,
+    /// Index of a registered buffer; length of the first of two paths.
+    extra: u32,
+    /// Linked time-out in milliseconds; below 0 none.
+    timeout_ms: f64,
+    options: u32,
+    reserved_0: u32 = 0,
+};
+
+/// What can be registered with the kernel.
+pub const Resource = enum(u32) { buffers = 0, files = 1 };
+
+/// unregistered ──register──▶ registered ──request_unregister──▶ draining ──▶ unregistered
+pub const RegistrationState = enum(u32) { unregistered = 0, registered = 1, draining = 2 };
+
+pub const Registration = extern struct {
+    state: RegistrationState,
+    count: u32,
+    in_flight: u32,
+    reserved_0: u32 = 0,
+};
+
+/// Places that a user can register: buffers, files.
+pub const registered_max: u32 = 1024;
+
+/// Buckets of a latency histogram: bucket n counts durations from 2^n to 2^(n+1) nanoseconds.
+pub const histogram_buckets: u32 = 40;
 
 /// How a connection is ended by `bu_connection_shut`.
 pub const Shut = enum(u32) {

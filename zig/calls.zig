@@ -8,9 +8,10 @@ const std = @import("std");
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const Engine = @import("engine.zig").Engine;
-const Operation = @import("engine.zig").Operation;
+const Operation = @import("operation.zig").Operation;
+const registration = @import("registration.zig");
+const submission = @import("submission.zig");
 const Connection = @import("connection.zig").Connection;
-const Kind = @import("operation.zig").Kind;
 const errno = seam.errno;
 
 fn flag(flags: u32, comptime bit: anytype) bool {
@@ -198,27 +199,183 @@ fn address_of(engine: *Engine, fd: i32, end: seam.End, out: *abi.Address) i32 {
 
 // Operations on the ring -----------------------------------------------------------------------
 
+/// The fast way to an operation without arguments.
 pub fn nop(engine: *Engine) i32 {
-    return start(engine, .{ .kind = .nop });
+    var arguments = std.mem.zeroes(abi.Arguments);
+    arguments.timeout_ms = -1;
+    return begin(engine, .nop, &arguments, &.{});
 }
 
 pub fn timeout(engine: *Engine, milliseconds: f64) i32 {
-    // NaN fails both comparisons; 2^31 s is beyond any use and within a timespec.
-    if (!(milliseconds >= 0 and milliseconds <= 2_147_483_648_000)) return errno.inval;
-    const nanoseconds: u64 = @intFromFloat(milliseconds * std.time.ns_per_ms);
-    return start(engine, .{ .kind = .timeout, .duration = .{
-        .sec = @intCast(nanoseconds / std.time.ns_per_s),
-        .nsec = @intCast(nanoseconds % std.time.ns_per_s),
-    } });
+    var arguments = std.mem.zeroes(abi.Arguments);
+    arguments.timeout_ms = -1;
+    arguments.offset = milliseconds;
+    return begin(engine, .timeout, &arguments, &.{});
 }
 
-fn start(engine: *Engine, operation: Operation) i32 {
+pub fn start(engine: *Engine, kind: u32, input: ?[*]const u8, input_len: u32) i32 {
+    const asked = known(abi.OperationKind, kind) orelse return errno.inval;
+    if (input_len > 0 and input == null) return errno.inval;
+    const arguments = engine.arguments.*; // JavaScript may write to the original at any time
+    const bytes = if (input) |pointer| pointer[0..input_len] else &[_]u8{};
+    return begin(engine, asked, &arguments, bytes);
+}
+
+fn begin(
+    engine: *Engine,
+    kind: abi.OperationKind,
+    arguments: *const abi.Arguments,
+    input: []const u8,
+) i32 {
     if (engine.fatal != 0) return engine.fatal;
+    const checked = check_arguments(kind, arguments, input);
+    if (checked < 0) return checked;
+    if (!engine.flush_early()) return errno.again;
     const index = engine.operations.claim() orelse return errno.nomem;
-    engine.operations.at(index).* = operation;
+    const self = engine.operations.at(index);
+    self.* = .{ .kind = kind, .arguments = arguments.*, .input_len = @intCast(input.len) };
+    const outcome = set_up(engine, self, input);
+    if (outcome < 0) {
+        engine.transfers.release(&self.block);
+        engine.operations.retire(index);
+        return outcome;
+    }
     engine.control.generation = engine.operations.generation(index);
     engine.dirty_operations.push(&engine.operations, index);
+    if (engine.batch) |*batch| {
+        if (batch.count == 0) batch.first = index;
+        batch.count += 1;
+        batch.sqes += submission.sqes_of(self);
+    }
     return @intCast(index);
+}
+
+/// What the kernel would not refuse in a way that names the mistake, or what would harm us.
+fn check_arguments(kind: abi.OperationKind, arguments: *const abi.Arguments, input: []const u8) i32 {
+    if (!(arguments.timeout_ms <= timeout_ms_max)) return errno.inval; // NaN fails it too
+    if (!position_valid(arguments.offset)) return errno.inval;
+    if (!position_valid(arguments.offset_second)) return errno.inval;
+    if (registration.whole(@max(arguments.address, 0)) == null) return errno.inval;
+    const native = arguments.options >> @intFromEnum(abi.OperationOption.native_memory) & 1 != 0;
+    if (native and arguments.length > 0 and !(arguments.address >= 4096)) {
+        if (!takes_vectors(kind)) return errno.inval;
+    }
+    if (takes_vectors(kind) and native and input.len % (2 * @sizeOf(f64)) != 0) return errno.inval;
+    return switch (kind) {
+        .nop => 0,
+        .timeout => if (arguments.offset >= 0 and arguments.offset <= timeout_ms_max) 0 else errno.inval,
+        .openat, .statx, .unlink, .mkdir => check_paths(input, 1, 0),
+        .rename, .link, .symlink => check_paths(input, 2, arguments.extra),
+        .bind, .connect => if (arguments.fd >= 0 and input.len == @sizeOf(abi.Address)) 0 else errno.inval,
+        .splice => if (arguments.fd >= 0 and arguments.fd_second >= 0) 0 else errno.inval,
+        else => if (arguments.fd >= 0) 0 else errno.inval,
+    };
+}
+
+/// About 24 days: what a timespec holds is more, what anybody means is less.
+const timeout_ms_max = 2_147_483_648;
+const path_max = 4096; // PATH_MAX
+
+fn position_valid(offset: f64) bool {
+    return offset == -1 or registration.whole(offset) != null or
+        (offset > 0 and offset <= timeout_ms_max); // a duration may have a fraction
+}
+
+fn takes_vectors(kind: abi.OperationKind) bool {
+    return switch (kind) {
+        .readv, .writev, .sendmsg, .recvmsg => true,
+        else => false,
+    };
+}
+
+/// Exactly as many NULs as separate the paths, and none of them empty beyond the first.
+fn check_paths(input: []const u8, count: usize, first_len: u32) i32 {
+    if (input.len > count * path_max) return errno.nametoolong;
+    if (std.mem.count(u8, input, "\x00") != count - 1) return errno.inval;
+    if (count == 2 and (first_len >= input.len or input[first_len] != 0)) return errno.inval;
+    return 0;
+}
+
+/// Memory, copies and registered resources: all that can fail before the operation is on its way.
+fn set_up(engine: *Engine, self: *Operation, input: []const u8) i32 {
+    const output_len = output_size(self);
+    if (input.len > 0 or output_len > 0 or needs_block(self)) {
+        const size = Operation.block_size(@intCast(input.len), output_len);
+        self.block = engine.transfers.acquire(size) catch return errno.nomem;
+        if (input.len > 0) {
+            @memcpy(self.input(), input);
+            self.block.bytes[
+                @intFromPtr(self.input().ptr) - @intFromPtr(self.block.bytes.ptr) +
+                    input.len
+            ] = 0; // the last path's NUL
+        }
+    }
+    if (takes_vectors(self.kind) and self.option(.native_memory)) {
+        const outcome = read_vectors(self);
+        if (outcome < 0) return outcome;
+    }
+    if (self.kind == .bind or self.kind == .connect) {
+        const text: *align(1) const abi.Address = @ptrCast(self.input().ptr);
+        const copy = text.*;
+        self.socket_address().* = parse(&copy) orelse return errno.inval;
+    }
+    return registration.operation_starts(engine, self);
+}
+
+fn needs_block(self: *const Operation) bool {
+    return self.has_timeout() or switch (self.kind) {
+        .timeout, .accept, .recvmsg, .sendmsg, .readv, .writev => true,
+        else => false,
+    };
+}
+
+fn output_size(self: *const Operation) u32 {
+    if (self.option(.native_memory)) return 0;
+    return switch (self.kind) {
+        .read, .recv, .readv, .recvmsg => self.arguments.length,
+        .statx => 256, // struct statx, see statx(2)
+        else => 0,
+    };
+}
+
+/// Pairs of numbers to vectors, in place: both have sixteen bytes.
+fn read_vectors(self: *Operation) i32 {
+    comptime std.debug.assert(@sizeOf(seam.Iovec) == 2 * @sizeOf(f64));
+    const parts = self.vectors();
+    for (parts) |*part| {
+        const pair: *const [2]f64 = @ptrCast(part);
+        const address = registration.whole(pair[0]) orelse return errno.inval;
+        const len = registration.whole(pair[1]) orelse return errno.inval;
+        if (address < 4096) return errno.inval;
+        part.* = .{ .base = @ptrFromInt(address), .len = len };
+    }
+    return 0;
+}
+
+pub fn batch_begin(engine: *Engine) i32 {
+    if (engine.batch != null) return errno.busy;
+    engine.batch = .{};
+    return 0;
+}
+
+/// Its members lie together at the end of the queue: marked as one group, or taken back.
+pub fn batch_end(engine: *Engine) i32 {
+    const batch = engine.batch orelse return errno.inval;
+    engine.batch = null;
+    if (batch.count == 0) return 0;
+    if (batch.sqes <= engine.kernel.room() + engine.kernel.queued()) {
+        engine.operations.at(batch.first).followers = batch.sqes;
+        return 0;
+    }
+    for (0..batch.count) |_| {
+        const index = engine.dirty_operations.tail;
+        engine.dirty_operations.remove(&engine.operations, index);
+        const self = engine.operations.at(index);
+        registration.operation_done(engine, self);
+        engine.transfers.release(&self.block);
+        engine.operations.retire(index);
+    }
+    return errno.inval;
 }
 
 pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
@@ -226,6 +383,42 @@ pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
     if (operation.cancelled) return errno.already;
     operation.cancelled = true;
     engine.dirty_operations.push(&engine.operations, index);
+    return 0;
+}
+
+/// The slot's operation if it settled in this turn: its memory stands until the next.
+fn settled(engine: *Engine, index: u32) ?*Operation {
+    if (!engine.settled.contains(index)) return null;
+    return &engine.operations.entries[index].value;
+}
+
+pub fn operation_read(engine: *Engine, index: u32, target: ?[*]u8, len: u32) i32 {
+    const self = settled(engine, index) orelse return errno.noent;
+    if (self.block.is_none()) return errno.inval;
+    const output = self.output();
+    const bytes = target orelse return errno.inval;
+    if (len > output.len) return errno.inval;
+    @memcpy(bytes[0..len], output[0..len]);
+    return 0;
+}
+
+pub fn operation_address(engine: *Engine, index: u32, out: *abi.Address) i32 {
+    const self = settled(engine, index) orelse return errno.noent;
+    if (self.kind != .accept and self.kind != .recvmsg) return errno.inval;
+    self.received_address().print(out);
+    return 0;
+}
+
+pub fn operation_count(engine: *Engine, kind: u32, plain: u32) f64 {
+    if (kind >= engine.counts.ring.len) return -1;
+    const counts = if (plain != 0) &engine.counts.plain else &engine.counts.ring;
+    return @floatFromInt(counts[kind]);
+}
+
+pub fn histogram_read(engine: *Engine, kind: u32, out: ?[*]f64) i32 {
+    const target = out orelse return errno.inval;
+    if (kind >= engine.counts.latency.len) return errno.inval;
+    for (engine.counts.latency[kind], 0..) |count, bucket| target[bucket] = @floatFromInt(count);
     return 0;
 }
 

@@ -3,7 +3,7 @@
 //! CQEs and calls only set state and mark the connection; `advance` looks at the state once per
 //! turn and submits what it asks for, as a list of ordered guards. That gives one send per turn, a
 //! place for back-pressure (no SQE: try again next turn), and one function that holds every order
-//! that matters. Called by `engine.zig` and `operation/socket.zig`. It never waits and never
+//! that matters. Called by `engine.zig` and `operation/connection.zig`. It never waits and never
 //! closes a descriptor that an operation still names (K5).
 
 const std = @import("std");
@@ -12,7 +12,7 @@ const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
 const staging = @import("staging.zig");
-const socket = @import("operation/socket.zig");
+const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
 const Kind = @import("operation.zig").Kind;

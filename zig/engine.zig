@@ -13,27 +13,16 @@ const memory = @import("memory.zig");
 const slots = @import("slots.zig");
 const staging = @import("staging.zig");
 const operation = @import("operation.zig");
-const control = @import("operation/control.zig");
-const timer = @import("operation/timer.zig");
+const submission = @import("submission.zig");
+const transfer = @import("transfer.zig");
+const registration = @import("registration.zig");
 const features = @import("features.zig");
 const Connection = @import("connection.zig").Connection;
 const Listener = @import("listen.zig").Listener;
+const Operation = operation.Operation;
 const BufferRing = @import("buffer_ring.zig").BufferRing;
 const mutation = @import("testing/mutation.zig");
 const errno = seam.errno;
-
-/// An operation that JavaScript started on the ring itself.
-pub const Operation = struct {
-    kind: operation.Kind,
-    /// Read by the kernel at submission (timeouts).
-    duration: seam.Timespec = .{ .sec = 0, .nsec = 0 },
-    /// A cancel asked for before an SQE was to be had, or not yet submitted.
-    cancelled: bool = false,
-    submitted: bool = false,
-    /// Cancelled before it was submitted: a NOP went in its place (I2).
-    withdrawn: bool = false,
-    dirty: slots.Link = .{},
-};
 
 pub const Engine = struct {
     kernel: seam.Kernel,
@@ -50,6 +39,7 @@ pub const Engine = struct {
     slab: memory.Mapping,
     private: memory.Mapping,
     control: *abi.Control,
+    arguments: *abi.Arguments,
     records: []abi.Record,
     record_count: u32 = 0,
     connections: slots.Slots(Connection),
@@ -58,6 +48,20 @@ pub const Engine = struct {
     buffers: BufferRing,
     staging_pool: staging.Pool,
     high_water_mark: u32,
+    transfers: transfer.Pool,
+    settled: submission.Settled,
+    counts: submission.Counts = .{},
+    /// Kinds that are done by plain system calls: masked, or unknown to the ring.
+    plain_kinds: std.StaticBitSet(operation.kinds) = .initEmpty(),
+    registered_buffers: registration.Registration = .{},
+    registered_user_files: registration.Registration = .{},
+    /// Operations of the batch that is being put together; null when none is.
+    batch: ?Batch = null,
+    /// Mappings of buffer pools.
+    mapped: ?*Mapped = null,
+    /// The clock, asked once in each flush and each reap that has something to time.
+    flush_ns: u64 = 0,
+    reap_ns: u64 = 0,
     /// Slots whose state asks for a look at the next flush.
     dirty: slots.Queue(Connection, "dirty") = .{},
     dirty_listeners: slots.Queue(Listener, "dirty") = .{},
@@ -70,6 +74,9 @@ pub const Engine = struct {
     /// The latched fatal error, negative (I8).
     fatal: i32 = 0,
     counters: Counters = .{},
+
+    pub const Mapped = struct { next: ?*Mapped, size: usize };
+    pub const Batch = struct { first: u32 = 0, count: u32 = 0, sqes: u32 = 0 };
 
     const Counters = struct {
         turns: u64 = 0,
@@ -101,6 +108,7 @@ pub const Engine = struct {
         errdefer memory.unmap(slab);
         const private = try memory.map(private_size(config));
         errdefer memory.unmap(private);
+        const link_count = transfer.Pool.next_count();
         var bump: memory.Bump = .{ .memory = private };
         const engine = &bump.take(Engine, 1)[0];
         const buffers = config.receive_buffers;
@@ -133,12 +141,17 @@ pub const Engine = struct {
                 bump.take(u32, config.staging_blocks),
             ),
             .high_water_mark = config.high_water_mark,
+            .arguments = @ptrCast(@alignCast(slab.ptr + layout.arguments_offset)),
+            .transfers = try .init(bump.take(u32, link_count)),
+            .settled = .{ .slots = bump.take(u32, abi.turn_cqes_max) },
         };
+        errdefer engine.transfers.deinit();
         if (engine.kernel.buffer_ring_register(provided, buffers) < 0) {
             return error.BufferRingRefused;
         }
         engine.buffers.fill(&engine.kernel);
         if (engine.has(.registered_files)) engine.register_files();
+        engine.plain_kinds = config.operations_disabled;
         return engine;
     }
 
@@ -146,7 +159,7 @@ pub const Engine = struct {
     fn register_files(engine: *Engine) void {
         var count = @min(engine.config.connections, registered_files_max);
         while (count >= 64) : (count /= 2) {
-            if (engine.kernel.files_register(count) < 0) continue;
+            if (engine.kernel.files_register(count + registration.places) < 0) continue;
             engine.registered_files = count;
             return;
         }
@@ -159,6 +172,7 @@ pub const Engine = struct {
     fn private_size(config: *const memory.Config) usize {
         const pages_of_alignment = 16 * memory.page_size;
         return @sizeOf(Engine) + pages_of_alignment +
+            (transfer.Pool.next_count() + abi.turn_cqes_max) * @sizeOf(u32) +
             @as(usize, config.connections) * @sizeOf(slots.Slots(Connection).Entry) +
             @as(usize, config.listeners) * @sizeOf(slots.Slots(Listener).Entry) +
             @as(usize, config.operations) * @sizeOf(slots.Slots(Operation).Entry) +
@@ -171,6 +185,12 @@ pub const Engine = struct {
         const slab = engine.slab;
         const private = engine.private; // holds the engine itself
         if (engine.bell_fd >= 0) seam.linux.close(engine.bell_fd);
+        engine.transfers.deinit();
+        while (engine.mapped) |mapped| {
+            engine.mapped = mapped.next;
+            const start: [*]align(std.heap.page_size_min) u8 = @ptrCast(@alignCast(mapped));
+            memory.unmap(start[0..mapped.size]);
+        }
         memory.unmap(slab);
         memory.unmap(private);
     }
@@ -213,6 +233,7 @@ pub const Engine = struct {
         engine.record_count = 0;
         engine.connections.recycle();
         engine.listeners.recycle();
+        engine.settled.release(engine); // before its slots are anybody's again
         engine.operations.recycle();
         engine.buffers.give_back(&engine.kernel);
         engine.unpark();
@@ -251,7 +272,8 @@ pub const Engine = struct {
 
     /// Before the enter, so that one system call submits everything that the last round asked for.
     fn flush(engine: *Engine) void {
-        advance_marked(engine, &engine.dirty_operations, &engine.operations, advance_operation);
+        engine.flush_ns = 0;
+        advance_marked(engine, &engine.dirty_operations, &engine.operations, submission.advance);
         advance_marked(engine, &engine.dirty_listeners, &engine.listeners, Listener.advance);
         advance_marked(engine, &engine.dirty, &engine.connections, Connection.advance);
     }
@@ -278,6 +300,33 @@ pub const Engine = struct {
         return entry;
     }
 
+    /// Before one more operation is queued: at three quarters of the submission queue what waits
+    /// is handed over. False if the kernel takes no more and the queue's bound is reached (I8).
+    pub fn flush_early(engine: *Engine) bool {
+        const waiting = engine.dirty_operations.count;
+        if (engine.batch != null or waiting < engine.config.entries / 4 * 3) return true;
+        engine.flush();
+        if (engine.kernel.queued() > 0) _ = engine.enter(0, 0);
+        return engine.dirty_operations.count < engine.config.entries * 4;
+    }
+
+    /// True if so many SQEs can be had in one run.
+    pub fn make_room(engine: *Engine, needed: u32) bool {
+        if (engine.kernel.room() >= needed) return true;
+        if (engine.enter(0, 0) < 0) return false;
+        return engine.kernel.room() >= needed;
+    }
+
+    pub fn flush_clock(engine: *Engine) u64 {
+        if (engine.flush_ns == 0) engine.flush_ns = engine.kernel.now_ns();
+        return engine.flush_ns;
+    }
+
+    pub fn reap_clock(engine: *Engine) u64 {
+        if (engine.reap_ns == 0) engine.reap_ns = engine.kernel.now_ns();
+        return engine.reap_ns;
+    }
+
     /// ≥ 0, -EINTR of a wait, or the fatal error. Back-pressure is 0: what is queued stays queued.
     fn enter(engine: *Engine, min_complete: u32, wait_ms: u32) i32 {
         engine.counters.enters += 1;
@@ -296,6 +345,7 @@ pub const Engine = struct {
     /// The head moves before anything is dispatched (I7): what a completion submits finds room.
     fn reap(engine: *Engine) void {
         var taken: u32 = 0;
+        engine.reap_ns = 0;
         var batch: [64]seam.Cqe = undefined;
         while (taken < abi.turn_cqes_max) {
             const run = engine.kernel.cqes();
@@ -396,12 +446,7 @@ pub const Engine = struct {
     }
 
     pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) void {
-        const settled = engine.operations.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        const result = if (settled.withdrawn) errno.canceled else cqe.res;
-        engine.record(.completion, user_data.slot, result, 0, 0);
-        engine.dirty_operations.remove(&engine.operations, user_data.slot);
-        engine.operations.retire(user_data.slot);
+        submission.settle(engine, user_data, cqe);
     }
 
     pub fn connection_gone(engine: *Engine, index: u32) void {
@@ -409,30 +454,5 @@ pub const Engine = struct {
         engine.parked.remove(&engine.connections, index);
         engine.starved.remove(&engine.connections, index);
         if (!mutation.is(.lose_retirement)) engine.connections.retire(index);
-    }
-
-    fn advance_operation(self: *Operation, engine: *Engine, index: u32) bool {
-        const generation = engine.operations.generation(index);
-        const slot: u24 = @intCast(index);
-        const user_data: slots.UserData = .{
-            .slot = slot,
-            .kind = self.kind,
-            .generation = generation,
-        };
-        const entry = engine.sqe() orelse return false;
-        if (!self.submitted) {
-            self.submitted = true;
-            self.withdrawn = self.cancelled;
-            switch (if (self.withdrawn) .nop else self.kind) {
-                .timeout => timer.Timeout.prepare(entry, &self.duration, user_data),
-                else => control.Nop.prepare(entry, user_data),
-            }
-            return true;
-        }
-        assert(self.cancelled);
-        const own: slots.UserData = .{ .slot = slot, .kind = .cancel, .generation = generation };
-        control.Cancel.prepare(entry, user_data, own);
-        engine.pending_cancels += 1;
-        return true;
     }
 };

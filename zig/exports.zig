@@ -7,6 +7,7 @@
 const abi = @import("abi.zig");
 const abi_layout = @import("abi_layout.zig");
 const calls = @import("calls.zig");
+const registration = @import("registration.zig");
 const rings = @import("rings.zig");
 
 pub const panic = rings.panic;
@@ -144,10 +145,108 @@ pub export fn bu_nop(ring: u32) i32 {
     return calls.nop(engine);
 }
 
-/// A kernel time-out; the operation's slot index. It completes with -ETIME.
-pub export fn bu_timeout(ring: u32, milliseconds: f64) i32 {
+/// Starts an `OperationKind` with the slab's `Arguments`; `input` is copied before the call
+/// returns. The operation's slot index; its generation is in `Control.generation`.
+pub export fn bu_operation_start(
+    ring: u32,
+    kind: u32,
+    input: ?[*]const u8,
+    input_len: u32,
+) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return calls.timeout(engine, milliseconds);
+    return calls.start(engine, kind, input, input_len);
+}
+
+/// Copies what a completed operation has read; until the next turn.
+pub export fn bu_operation_read(ring: u32, index: u32, target: ?[*]u8, len: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.operation_read(engine, index, target, len);
+}
+
+/// The peer's address of a completed accept or recvmsg; until the next turn.
+pub export fn bu_operation_address(ring: u32, index: u32, out: *abi.Address) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.operation_address(engine, index, out);
+}
+
+/// How many operations of a kind went through the ring, or by a plain call.
+pub export fn bu_operation_count(ring: u32, kind: u32, plain: u32) f64 {
+    const engine = rings.of(ring) catch return -1;
+    return calls.operation_count(engine, kind, plain);
+}
+
+/// Operations started until `bu_batch_end` are handed to the kernel together or not at all.
+pub export fn bu_batch_begin(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.batch_begin(engine);
+}
+
+pub export fn bu_batch_end(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.batch_end(engine);
+}
+
+/// The latency histogram of a kind: `histogram_buckets` counters.
+pub export fn bu_histogram_read(ring: u32, kind: u32, out: ?[*]f64) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.histogram_read(engine, kind, out);
+}
+
+/// `entries`: an address and a length for each buffer, a descriptor and 0 for each file.
+pub export fn bu_registration_register(
+    ring: u32,
+    resource: u32,
+    entries: ?[*]const f64,
+    count: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return registration.register(engine, resource, entries, count);
+}
+
+/// Another resource for one place; operations in flight keep the old one.
+pub export fn bu_registration_update(
+    ring: u32,
+    resource: u32,
+    place: u32,
+    first: f64,
+    second: f64,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return registration.update(engine, resource, place, first, second);
+}
+
+/// 0: unregistered already; 1: it drains, and ends with the last operation in flight.
+pub export fn bu_registration_request_unregister(ring: u32, resource: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return registration.request_unregister(engine, resource);
+}
+
+/// Back to registered: a drain that took too long is given up.
+pub export fn bu_registration_keep(ring: u32, resource: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return registration.keep(engine, resource);
+}
+
+pub export fn bu_registration_read(ring: u32, resource: u32, out: *abi.Registration) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return registration.read(engine, resource, out);
+}
+
+/// Page-aligned native memory for a buffer pool: its address, or 0. It lives as long as the ring.
+pub export fn bu_memory_map(ring: u32, size: f64) f64 {
+    const engine = rings.of(ring) catch return 0;
+    return rings.memory_map(engine, size);
+}
+
+/// Deallocator of an ArrayBuffer over such memory; on any thread.
+pub export fn bu_memory_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
+    rings.memory_released(bytes, context);
+}
+
+/// One ArrayBuffer more over such memory, before it is made.
+pub export fn bu_memory_view(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return rings.memory_view(engine);
 }
 
 /// Asks the kernel to cancel; the outcome comes from the operation's own completion.

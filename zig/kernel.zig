@@ -68,6 +68,12 @@ fn Contract(comptime Self: type) type {
         /// Puts a descriptor into its place, or -1 to empty it. Operations with
         /// `sqe_flag.fixed_file` then name the place and save the kernel a look-up each.
         file_set: fn (*Self, place: u32, fd: i32) i32,
+        /// A table of `count` empty places for registered buffers, one at a time.
+        buffers_register: fn (*Self, count: u32) i32,
+        buffer_set: fn (*Self, place: u32, bytes: []u8) i32,
+        buffers_unregister: fn (*Self) void,
+        /// Performs an entry by a plain system call: the result that its CQE would have.
+        plain: fn (*Self, entry: *const Sqe) i32,
         /// Lets the wake fd signal. True: there is work already, do not sleep.
         arm: fn (*Self) bool,
         disarm: fn (*Self) void,
@@ -178,6 +184,30 @@ pub const Kernel = union(enum) {
     pub fn file_set(kernel: *Kernel, place: u32, fd: i32) i32 {
         return switch (kernel.*) {
             inline else => |*self| direct(self).file_set(place, fd),
+        };
+    }
+
+    pub fn buffers_register(kernel: *Kernel, count: u32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).buffers_register(count),
+        };
+    }
+
+    pub fn buffer_set(kernel: *Kernel, place: u32, bytes: []u8) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).buffer_set(place, bytes),
+        };
+    }
+
+    pub fn buffers_unregister(kernel: *Kernel) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).buffers_unregister(),
+        }
+    }
+
+    pub fn plain(kernel: *Kernel, entry: *const Sqe) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).plain(entry),
         };
     }
 

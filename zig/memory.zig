@@ -25,6 +25,7 @@ pub const Config = struct {
     staging_blocks: u32,
     high_water_mark: u32,
     features_disabled: std.EnumSet(abi.Feature),
+    operations_disabled: std.StaticBitSet(@typeInfo(abi.OperationKind).@"enum".fields.len),
 
     /// Defaults, each with its reason.
     const defaults: Config = .{
@@ -38,6 +39,7 @@ pub const Config = struct {
         .staging_blocks = 16384, // 32 MiB when every block is in use
         .high_water_mark = 256 * 1024, // one full send in flight, or filling
         .features_disabled = .initEmpty(),
+        .operations_disabled = .initEmpty(),
     };
 
     pub fn from(options: *const abi.RingOptions) error{Invalid}!Config {
@@ -55,6 +57,10 @@ pub const Config = struct {
             if (options.features_disabled >> field.value & 1 != 0) {
                 config.features_disabled.insert(feature);
             }
+        }
+        for (0..config.operations_disabled.capacity()) |kind| {
+            const word = if (kind < 32) options.operations_disabled_low else options.operations_disabled_high;
+            if (word >> @intCast(kind % 32) & 1 != 0) config.operations_disabled.set(kind);
         }
         try config.check();
         return config;
@@ -82,6 +88,7 @@ pub const Config = struct {
 
 /// Byte offsets in the slab.
 pub const Layout = struct {
+    arguments_offset: u32,
     records_offset: u32,
     scratch_offset: u32,
     receive_offset: u32,
@@ -89,6 +96,7 @@ pub const Layout = struct {
     slab_size: u64,
 
     pub fn of(config: *const Config) Layout {
+        const arguments: u32 = page_size / 2; // the control words have the first half
         const records: u32 = page_size;
         const scratch = records + abi.records_max * @sizeOf(abi.Record);
         const receive = scratch + abi.scratch_size;
@@ -96,6 +104,7 @@ pub const Layout = struct {
         const staging = std.mem.alignForward(u64, receive + receive_size, page_size);
         const staging_size = @as(u64, config.staging_blocks) * abi.staging_block_size;
         return .{
+            .arguments_offset = arguments,
             .records_offset = records,
             .scratch_offset = scratch,
             .receive_offset = receive,

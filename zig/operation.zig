@@ -1,23 +1,29 @@
-//! The table of operations: one kind, one struct with `prepare` and `complete`.
+//! Operations: the table of kinds, and what a slot of one holds.
 //!
-//! `prepare` fills an SQE from plain arguments; `complete` takes the slot's CQE and moves whatever
-//! state the operation belongs to. Dispatch is this comptime table: no file grows a switch over
-//! everything, and a kind without a struct does not compile. Steps 5 and 9 of the straight line.
+//! One kind, one struct: `prepare` fills an SQE, `complete` takes the slot's CQE. Dispatch is a
+//! comptime table: no file grows a switch over everything, and a kind without a struct does not
+//! compile. A user's kinds are numbered as in `abi.OperationKind`, above those of the engine's own.
+//! Steps 5 and 9 of the straight line.
 
 const std = @import("std");
+const assert = std.debug.assert;
+const abi = @import("abi.zig");
 const kernel = @import("kernel.zig");
+const transfer = @import("transfer.zig");
+const slots = @import("slots.zig");
 const Engine = @import("engine.zig").Engine;
-const UserData = @import("slots.zig").UserData;
+const UserData = slots.UserData;
+const connection = @import("operation/connection.zig");
 const control = @import("operation/control.zig");
+const file = @import("operation/file.zig");
 const socket = @import("operation/socket.zig");
 const timer = @import("operation/timer.zig");
 
 /// The kind of an operation, as `user_data` carries it. 0 is no kind: a CQE with it is stray.
 pub const Kind = enum(u8) {
     none = 0,
-    nop,
-    timeout,
     cancel,
+    link_timeout,
     accept,
     accept_retry,
     connect,
@@ -29,34 +35,253 @@ pub const Kind = enum(u8) {
     connection_cancel,
     listener_cancel,
     listener_close,
+    /// From here on: `abi.OperationKind`.
+    user_first = 64,
     _,
+
+    pub fn of(user: abi.OperationKind) Kind {
+        return @enumFromInt(@intFromEnum(Kind.user_first) + @intFromEnum(user));
+    }
 };
 
-fn Operation(comptime kind: Kind) type {
+fn Own(comptime kind: Kind) type {
     return switch (kind) {
-        .nop => control.Nop,
         .cancel => control.Cancel,
-        .timeout => timer.Timeout,
-        .accept => socket.Accept,
+        .link_timeout => timer.LinkTimeout,
+        .accept => connection.Accept,
         .accept_retry => timer.AcceptRetry,
-        .connect => socket.Connect,
-        .receive => socket.Receive,
-        .receive_cancel => socket.ReceiveCancel,
-        .send => socket.Send,
-        .shutdown => socket.Shutdown,
-        .close => socket.Close,
-        .connection_cancel => socket.ConnectionCancel,
-        .listener_cancel => socket.ListenerCancel,
-        .listener_close => socket.ListenerClose,
-        .none, _ => unreachable,
+        .connect => connection.Connect,
+        .receive => connection.Receive,
+        .receive_cancel => connection.ReceiveCancel,
+        .send => connection.Send,
+        .shutdown => connection.Shutdown,
+        .close => connection.Close,
+        .connection_cancel => connection.ConnectionCancel,
+        .listener_cancel => connection.ListenerCancel,
+        .listener_close => connection.ListenerClose,
+        .none, .user_first, _ => unreachable,
     };
 }
+
+fn User(comptime kind: abi.OperationKind) type {
+    return switch (kind) {
+        .nop => control.Nop,
+        .read => file.Read,
+        .write => file.Write,
+        .readv => file.Readv,
+        .writev => file.Writev,
+        .fsync => file.Fsync,
+        .datasync => file.Datasync,
+        .openat => file.Openat,
+        .close => file.Close,
+        .statx => file.Statx,
+        .fallocate => file.Fallocate,
+        .ftruncate => file.Ftruncate,
+        .sync_file_range => file.SyncFileRange,
+        .socket => socket.Socket,
+        .bind => socket.Bind,
+        .listen => socket.Listen,
+        .accept => socket.Accept,
+        .connect => socket.Connect,
+        .send => socket.Send,
+        .recv => socket.Recv,
+        .sendmsg => socket.Sendmsg,
+        .recvmsg => socket.Recvmsg,
+        .shutdown => socket.Shutdown,
+        .poll => socket.Poll,
+        .timeout => timer.Timeout,
+        .splice => file.Splice,
+        .rename => file.Rename,
+        .unlink => file.Unlink,
+        .mkdir => file.Mkdir,
+        .link => file.Link,
+        .symlink => file.Symlink,
+        .read_fixed => file.ReadFixed,
+        .write_fixed => file.WriteFixed,
+    };
+}
+
+pub const kinds = @typeInfo(abi.OperationKind).@"enum".fields.len;
 
 /// Hands a CQE to its operation. What has no kind is counted as stale and ignored (I3).
 pub fn complete(engine: *Engine, cqe: *const kernel.Cqe) void {
     const user_data: UserData = @bitCast(cqe.user_data);
+    const number = @intFromEnum(user_data.kind);
+    if (number >= @intFromEnum(Kind.user_first)) return engine.settle(user_data, cqe);
     switch (user_data.kind) {
-        .none, _ => engine.stale(cqe),
-        inline else => |kind| Operation(kind).complete(engine, user_data, cqe),
+        .none, .user_first, _ => engine.stale(cqe),
+        inline else => |kind| Own(kind).complete(engine, user_data, cqe),
+    }
+}
+
+/// Fills the SQE of a user's operation from its slot.
+pub fn prepare(sqe: *kernel.Sqe, operation: *Operation) void {
+    switch (operation.kind) {
+        inline else => |kind| User(kind).prepare(sqe, operation),
+    }
+    if (operation.option(.registered_file)) sqe.flags |= kernel.sqe_flag.fixed_file;
+}
+
+/// queued ──flush──▶ submitted ──last CQE──▶ (retired)
+///   └─ cancelled first: a NOP goes in its place, withdrawn
+pub const Stage = enum(u8) { queued, submitted, withdrawn };
+
+/// A user's operation: one slot from start to its last CQE, its memory until the turn after.
+pub const Operation = struct {
+    kind: abi.OperationKind,
+    stage: Stage = .queued,
+    cancelled: bool = false,
+    /// Done by a plain system call; `plain_result` stands for the NOP that went in its place.
+    plain: bool = false,
+    plain_result: i32 = 0,
+    /// Position in an atomic batch: members after this one that must be pushed with it.
+    followers: u32 = 0,
+    arguments: abi.Arguments,
+    /// | Prefix | input | NUL | output |, see `layout`.
+    block: transfer.Block = .{},
+    input_len: u32 = 0,
+    started_ns: u64 = 0,
+    dirty: slots.Link = .{},
+
+    /// What the kernel reads besides the bytes, in front of them.
+    const Prefix = extern struct {
+        address: kernel.SocketAddress,
+        header: kernel.MessageHeader,
+        part: kernel.Iovec,
+        duration: kernel.Timespec,
+        timeout: kernel.Timespec,
+    };
+
+    const input_offset = std.mem.alignForward(usize, @sizeOf(Prefix), 64);
+
+    /// Bytes of block for so much input and output; timeouts and the like need the prefix only.
+    pub fn block_size(input_len: u32, output_len: u32) usize {
+        return output_offset(input_len) + output_len;
+    }
+
+    fn output_offset(input_len: u32) usize {
+        return std.mem.alignForward(usize, input_offset + input_len + 1, 64);
+    }
+
+    fn prefix(operation: *Operation) *Prefix {
+        assert(operation.block.bytes.len >= @sizeOf(Prefix));
+        return @ptrCast(@alignCast(operation.block.bytes.ptr));
+    }
+
+    pub fn input(operation: *Operation) []u8 {
+        return operation.block.bytes[input_offset..][0..operation.input_len];
+    }
+
+    pub fn output(operation: *Operation) []u8 {
+        return operation.block.bytes[output_offset(operation.input_len)..];
+    }
+
+    pub fn option(operation: *const Operation, comptime bit: abi.OperationOption) bool {
+        return operation.arguments.options >> @intFromEnum(bit) & 1 != 0;
+    }
+
+    pub fn has_timeout(operation: *const Operation) bool {
+        return operation.arguments.timeout_ms >= 0;
+    }
+
+    /// Where the kernel reads or writes the operation's bytes.
+    pub fn data_address(operation: *Operation) u64 {
+        if (operation.option(.native_memory)) return @intFromFloat(operation.arguments.address);
+        if (operation.writes_out()) return @intFromPtr(operation.input().ptr);
+        return @intFromPtr(operation.output().ptr);
+    }
+
+    fn writes_out(operation: *const Operation) bool {
+        return switch (operation.kind) {
+            .write, .writev, .send, .sendmsg => true,
+            else => false,
+        };
+    }
+
+    /// Position in a file; all ones is the descriptor's own (io_uring_enter(2)).
+    pub fn position(operation: *const Operation) u64 {
+        return position_of(operation.arguments.offset);
+    }
+
+    pub fn position_second(operation: *const Operation) u64 {
+        return position_of(operation.arguments.offset_second);
+    }
+
+    fn position_of(offset: f64) u64 {
+        return if (offset < 0) std.math.maxInt(u64) else @intFromFloat(offset);
+    }
+
+    /// The first path, NUL-terminated: by the input's own NUL, or the one behind the input.
+    pub fn path_address(operation: *Operation) u64 {
+        return @intFromPtr(operation.input().ptr);
+    }
+
+    pub fn path_second_address(operation: *Operation) u64 {
+        return @intFromPtr(operation.input().ptr) + operation.arguments.extra + 1;
+    }
+
+    /// The vectors in native memory, or the one piece that stands for them.
+    pub fn vectors(operation: *Operation) []kernel.Iovec {
+        if (operation.option(.native_memory)) {
+            // `calls.zig` has turned the pairs of numbers into vectors in place.
+            const parts: [*]kernel.Iovec = @ptrCast(@alignCast(operation.input().ptr));
+            return parts[0 .. operation.input_len / @sizeOf(kernel.Iovec)];
+        }
+        const part = &operation.prefix().part;
+        const bytes = operation.data_address();
+        part.* = .{ .base = @ptrFromInt(bytes), .len = operation.arguments.length };
+        return part[0..1];
+    }
+
+    pub fn message_header(operation: *Operation) *kernel.MessageHeader {
+        const parts = operation.vectors();
+        const header = &operation.prefix().header;
+        header.* = std.mem.zeroes(kernel.MessageHeader);
+        header.iov = parts.ptr;
+        header.iovlen = parts.len;
+        if (operation.kind == .recvmsg) {
+            const address = operation.socket_address();
+            header.name = @ptrCast(&address.bytes);
+            header.namelen = address.bytes.len;
+        }
+        return header;
+    }
+
+    pub fn socket_address(operation: *Operation) *kernel.SocketAddress {
+        return &operation.prefix().address;
+    }
+
+    /// recvmsg leaves the length of the name in its header.
+    pub fn received_address(operation: *Operation) kernel.SocketAddress {
+        var address = operation.socket_address().*;
+        if (operation.kind == .recvmsg) address.len = operation.prefix().header.namelen;
+        return address;
+    }
+
+    pub fn duration(operation: *Operation) *const kernel.Timespec {
+        operation.prefix().duration = timespec(operation.arguments.offset);
+        return &operation.prefix().duration;
+    }
+
+    pub fn timeout_duration(operation: *Operation) *const kernel.Timespec {
+        operation.prefix().timeout = timespec(operation.arguments.timeout_ms);
+        return &operation.prefix().timeout;
+    }
+
+    fn timespec(milliseconds: f64) kernel.Timespec {
+        const nanoseconds: u64 = @intFromFloat(milliseconds * std.time.ns_per_ms);
+        return .{
+            .sec = @intCast(nanoseconds / std.time.ns_per_s),
+            .nsec = @intCast(nanoseconds % std.time.ns_per_s),
+        };
+    }
+};
+
+test "every kind of the boundary has a struct, and numbers that fit a kind" {
+    inline for (@typeInfo(abi.OperationKind).@"enum".fields, 0..) |field, i| {
+        try std.testing.expectEqual(i, field.value); // counters are arrays over the kinds
+        const kind: abi.OperationKind = @enumFromInt(field.value);
+        try std.testing.expect(@hasDecl(User(kind), "prepare"));
+        try std.testing.expect(@intFromEnum(Kind.of(kind)) >= @intFromEnum(Kind.user_first));
     }
 }

@@ -11,6 +11,7 @@ const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const memory = @import("memory.zig");
 const features = @import("features.zig");
+const registration = @import("registration.zig");
 const teardown = @import("teardown.zig");
 const Engine = @import("engine.zig").Engine;
 const linux = seam.linux;
@@ -121,6 +122,7 @@ fn describe(engine: *Engine, info: *abi.RingInfo) void {
     info.wake_fd = engine.kernel.wake_fd();
     info.slab_address = @floatFromInt(@intFromPtr(engine.slab.ptr));
     info.slab_size = @floatFromInt(engine.slab.len);
+    info.arguments_offset = engine.layout.arguments_offset;
     info.records_offset = engine.layout.records_offset;
     info.scratch_offset = engine.layout.scratch_offset;
     info.receive_offset = engine.layout.receive_offset;
@@ -248,6 +250,31 @@ fn bury_orphans() void {
         @atomicStore(State, &ring.state, .closed, .release);
         view_gone(ring);
     }
+}
+
+// Memory of pools ------------------------------------------------------------------------------
+
+/// It lives as long as the ring: an operation that names it may outlast the pool.
+pub fn memory_map(engine: *Engine, size: f64) f64 {
+    const bytes = registration.whole(size) orelse return 0;
+    if (bytes == 0 or bytes > 1 << 34) return 0;
+    const mapping = memory.map(bytes + memory.page_size) catch return 0;
+    // The first page holds the link to the next mapping, the pages behind it are the user's.
+    const header: *Engine.Mapped = @ptrCast(mapping.ptr);
+    header.* = .{ .next = engine.mapped, .size = mapping.len };
+    engine.mapped = header;
+    return @floatFromInt(@intFromPtr(mapping.ptr) + memory.page_size);
+}
+
+pub fn memory_view(engine: *Engine) i32 {
+    _ = @atomicRmw(u32, &table[engine.ring_index].views, .Add, 1, .monotonic);
+    return 0;
+}
+
+pub fn memory_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
+    _ = bytes;
+    const ring: *Ring = @ptrCast(@alignCast(context orelse return));
+    view_gone(ring);
 }
 
 // Panic ----------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ test {
     _ = @import("abi_typescript.zig");
     _ = @import("features.zig");
     _ = @import("memory.zig");
+    _ = @import("operation.zig");
     _ = @import("slots.zig");
     _ = @import("staging.zig");
+    _ = @import("transfer.zig");
     _ = @import("kernel/address.zig");
     _ = @import("kernel/simulated.zig");
     _ = @import("kernel/simulated/byte_queue.zig");

@@ -66,6 +66,10 @@ pub const sqe_flag = struct {
     pub const fixed_file: u8 = linux.IOSQE_FIXED_FILE;
     pub const io_link: u8 = linux.IOSQE_IO_LINK;
     pub const io_hardlink: u8 = linux.IOSQE_IO_HARDLINK;
+    /// In `rw_flags` of FSYNC, OPENAT; in `len` of POLL_ADD.
+    pub const datasync: u32 = linux.IORING_FSYNC_DATASYNC;
+    pub const open_cloexec: u32 = 0o2000000;
+    pub const poll_multishot: u32 = linux.IORING_POLL_ADD_MULTI;
     /// In `ioprio` of RECV, ACCEPT.
     pub const receive_multishot: u16 = linux.IORING_RECV_MULTISHOT;
     pub const accept_multishot: u16 = linux.IORING_ACCEPT_MULTISHOT;

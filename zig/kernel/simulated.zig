@@ -323,6 +323,20 @@ pub const Simulated = struct {
         return resolved;
     }
 
+    pub fn buffers_register(_: *Simulated, _: u32) i32 {
+        return 0;
+    }
+
+    pub fn buffer_set(_: *Simulated, _: u32, _: []u8) i32 {
+        return 0;
+    }
+
+    pub fn buffers_unregister(_: *Simulated) void {}
+
+    pub fn plain(_: *Simulated, entry: *const Sqe) i32 {
+        return if (entry.opcode == .NOP) 0 else errno.notsup;
+    }
+
     pub fn arm(kernel: *Simulated) bool {
         return kernel.ready();
     }

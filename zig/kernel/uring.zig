@@ -341,6 +341,40 @@ pub const Uring = struct {
         return @min(ring.register(.REGISTER_FILES_UPDATE, &update, 1), 0);
     }
 
+    pub fn buffers_register(ring: *Uring, count: u32) i32 {
+        const registration: linux.io_uring_rsrc_register = .{
+            .nr = count,
+            .flags = linux.IORING_RSRC_REGISTER_SPARSE,
+            .resv2 = 0,
+            .data = 0,
+            .tags = 0,
+        };
+        const size = @sizeOf(linux.io_uring_rsrc_register);
+        return ring.register(.REGISTER_BUFFERS2, &registration, size);
+    }
+
+    pub fn buffer_set(ring: *Uring, place: u32, bytes: []u8) i32 {
+        const part: system.Iovec = .{ .base = bytes.ptr, .len = bytes.len };
+        const update: linux.io_uring_rsrc_update2 = .{
+            .offset = place,
+            .resv = 0,
+            .data = @intFromPtr(&part),
+            .tags = 0,
+            .nr = 1,
+            .resv2 = 0,
+        };
+        const size = @sizeOf(linux.io_uring_rsrc_update2);
+        return @min(ring.register(.REGISTER_BUFFERS_UPDATE, &update, size), 0);
+    }
+
+    pub fn buffers_unregister(ring: *Uring) void {
+        _ = ring.register(.UNREGISTER_BUFFERS, null, 0);
+    }
+
+    pub fn plain(_: *Uring, entry: *const Sqe) i32 {
+        return @import("plain.zig").perform(entry);
+    }
+
     pub fn arm(ring: *Uring) bool {
         @atomicStore(u32, ring.cq_flags, 0, .monotonic);
         // Full barrier: the store above must be visible before the checks below are read, else a

@@ -4,17 +4,14 @@
 
 const kernel = @import("../kernel.zig");
 const Engine = @import("../engine.zig").Engine;
+const Operation = @import("../operation.zig").Operation;
 const UserData = @import("../slots.zig").UserData;
 
 /// IORING_OP_NOP: completes with 0 in the turn that submits it.
 pub const Nop = struct {
-    pub fn prepare(sqe: *kernel.Sqe, user_data: UserData) void {
+    pub fn prepare(sqe: *kernel.Sqe, operation: *Operation) void {
+        _ = operation;
         sqe.opcode = .NOP;
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
-        engine.settle(user_data, cqe);
     }
 };
 

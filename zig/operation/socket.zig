@@ -1,194 +1,131 @@
-//! Socket operations of listeners and connections: how each is asked for, and to whom its CQE goes.
+//! Socket operations that a user starts on a descriptor of his own.
 //!
-//! `prepare` knows the SQE's fields; what a result means is decided in `connection.zig` and
-//! `listen.zig`. Reading one is reading all. Man pages: io_uring_enter(2) and the call's own.
+//! Like `file.zig`: `prepare` takes its fields from `Arguments`, the result is the call's own. The
+//! operations of connections and listeners stand in `connection.zig`.
 
 const kernel = @import("../kernel.zig");
-const Engine = @import("../engine.zig").Engine;
-const UserData = @import("../slots.zig").UserData;
-const Cqe = kernel.Cqe;
+const Operation = @import("../operation.zig").Operation;
 const Sqe = kernel.Sqe;
-const flag = kernel.socket_flag;
 
-/// What an operation names: the descriptor, or its place among the registered files.
-pub const File = struct {
-    number: i32,
-    registered: bool = false,
-
-    fn apply(file: File, sqe: *Sqe) void {
-        sqe.fd = file.number;
-        if (file.registered) sqe.flags |= kernel.sqe_flag.fixed_file;
+/// socket(2): fd as the domain, mode as the type, flags as the protocol.
+pub const Socket = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
+        sqe.opcode = .SOCKET;
+        sqe.fd = operation.arguments.fd;
+        sqe.off = operation.arguments.mode | kernel.socket_flag.cloexec;
+        sqe.len = operation.arguments.flags;
     }
 };
 
-/// accept4(2), multishot where there: one CQE per connection until one comes without F_MORE.
-pub const Accept = struct {
-    pub fn prepare(sqe: *Sqe, fd: i32, multishot: bool, user_data: UserData) void {
-        sqe.opcode = .ACCEPT;
-        sqe.fd = fd;
-        sqe.rw_flags = flag.cloexec;
-        if (multishot) sqe.ioprio = kernel.sqe_flag.accept_multishot;
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const listener = engine.listeners.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        listener.on_accept(engine, user_data.slot, cqe);
+/// bind(2): fd; `input` is an `Address`.
+pub const Bind = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
+        sqe.opcode = .BIND;
+        named(sqe, operation);
     }
 };
 
-/// connect(2): 0 or an errno. The address must stand until the CQE.
+/// connect(2): fd; `input` is an `Address`.
 pub const Connect = struct {
-    pub fn prepare(
-        sqe: *Sqe,
-        fd: i32,
-        target: *const kernel.SocketAddress,
-        user_data: UserData,
-    ) void {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
         sqe.opcode = .CONNECT;
-        sqe.fd = fd;
-        sqe.addr = @intFromPtr(&target.bytes);
-        sqe.off = target.len;
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        connection.on_connect(engine, user_data.slot, cqe.res);
+        named(sqe, operation);
     }
 };
 
-/// recv(2) into a provided buffer: bytes, 0 at the end of the stream, -ENOBUFS without a buffer.
-/// Multishot where there: a CQE without F_MORE is the last one.
-pub const Receive = struct {
-    pub fn prepare(sqe: *Sqe, file: File, multishot: bool, user_data: UserData) void {
-        sqe.opcode = .RECV;
-        file.apply(sqe);
-        sqe.flags |= kernel.sqe_flag.buffer_select;
-        sqe.buf_index = 0; // the only buffer group
-        if (multishot) sqe.ioprio = kernel.sqe_flag.receive_multishot;
-        sqe.user_data = @bitCast(user_data);
-    }
+fn named(sqe: *Sqe, operation: *Operation) void {
+    const address = operation.socket_address();
+    sqe.fd = operation.arguments.fd;
+    sqe.addr = @intFromPtr(&address.bytes);
+    sqe.off = address.len;
+}
 
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        connection.on_receive(engine, user_data.slot, cqe);
+/// listen(2): fd, length as the backlog.
+pub const Listen = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
+        sqe.opcode = .LISTEN;
+        sqe.fd = operation.arguments.fd;
+        sqe.len = operation.arguments.length;
     }
 };
 
-/// ASYNC_CANCEL of a receive by its `user_data`: by fd it could hit the send (K14).
-pub const ReceiveCancel = struct {
-    pub fn prepare(sqe: *Sqe, target: UserData, user_data: UserData) void {
-        sqe.opcode = .ASYNC_CANCEL;
-        sqe.fd = -1;
-        sqe.addr = @bitCast(target);
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        connection.on_cancel_done(engine, user_data.slot);
+/// accept4(2): fd; the peer's address is kept for `bu_operation_address`.
+pub const Accept = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
+        const address = operation.socket_address();
+        address.len = address.bytes.len;
+        sqe.opcode = .ACCEPT;
+        sqe.fd = operation.arguments.fd;
+        sqe.addr = @intFromPtr(&address.bytes);
+        sqe.off = @intFromPtr(&address.len);
+        sqe.rw_flags = operation.arguments.flags | kernel.socket_flag.cloexec;
     }
 };
 
-/// send(2) or sendmsg(2) of staged bytes: the bytes sent, which with MSG_WAITALL is all of them
-/// unless the stream broke or the send was cancelled (K1, K2).
+/// send(2): fd, flags; bytes of `input`. MSG_NOSIGNAL always.
 pub const Send = struct {
-    pub fn prepare(sqe: *Sqe, file: File, bytes: []const u8, user_data: UserData) void {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
         sqe.opcode = .SEND;
-        file.apply(sqe);
-        sqe.addr = @intFromPtr(bytes.ptr);
-        sqe.len = @intCast(bytes.len);
-        sqe.rw_flags = flag.wait_all | flag.no_signal;
-        sqe.user_data = @bitCast(user_data);
+        moved(sqe, operation);
+        sqe.rw_flags |= kernel.socket_flag.no_signal;
     }
+};
 
-    pub fn prepare_message(
-        sqe: *Sqe,
-        file: File,
-        header: *const kernel.MessageHeader,
-        user_data: UserData,
-    ) void {
+/// recv(2): fd, length, flags; bytes into `output`.
+pub const Recv = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
+        sqe.opcode = .RECV;
+        moved(sqe, operation);
+    }
+};
+
+fn moved(sqe: *Sqe, operation: *Operation) void {
+    sqe.fd = operation.arguments.fd;
+    sqe.addr = operation.data_address();
+    sqe.len = operation.arguments.length;
+    sqe.rw_flags = operation.arguments.flags;
+}
+
+/// sendmsg(2): fd, flags; `input` holds the vectors.
+pub const Sendmsg = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
         sqe.opcode = .SENDMSG;
-        file.apply(sqe);
-        sqe.addr = @intFromPtr(header);
-        sqe.len = 1; // one header
-        sqe.rw_flags = flag.wait_all | flag.no_signal;
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        connection.on_send(engine, user_data.slot, cqe.res);
+        message(sqe, operation);
+        sqe.rw_flags |= kernel.socket_flag.no_signal;
     }
 };
 
-/// shutdown(2) of the writing side: the FIN.
+/// recvmsg(2): fd, flags; the sender's address is kept for `bu_operation_address`.
+pub const Recvmsg = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
+        sqe.opcode = .RECVMSG;
+        message(sqe, operation);
+    }
+};
+
+fn message(sqe: *Sqe, operation: *Operation) void {
+    const header = operation.message_header();
+    sqe.fd = operation.arguments.fd;
+    sqe.addr = @intFromPtr(header);
+    sqe.len = 1; // one header
+    sqe.rw_flags = operation.arguments.flags;
+}
+
+/// shutdown(2): fd, flags as how.
 pub const Shutdown = struct {
-    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
         sqe.opcode = .SHUTDOWN;
-        sqe.fd = fd;
-        sqe.len = flag.shut_write;
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        connection.on_shutdown(engine, user_data.slot, cqe.res);
+        sqe.fd = operation.arguments.fd;
+        sqe.len = operation.arguments.flags;
     }
 };
 
-/// close(2): with this CQE the descriptor's number is free (K5).
-pub const Close = struct {
-    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
-        sqe.opcode = .CLOSE;
-        sqe.fd = fd;
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        connection.on_closed(engine, user_data.slot);
-    }
-};
-
-/// ASYNC_CANCEL of everything on a descriptor, before it is closed (K5, K14).
-pub const ConnectionCancel = struct {
-    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
-        sqe.opcode = .ASYNC_CANCEL;
-        sqe.fd = fd;
-        sqe.rw_flags = kernel.sqe_flag.cancel_fd | kernel.sqe_flag.cancel_all;
-        sqe.user_data = @bitCast(user_data);
-    }
-
-    pub const complete = ReceiveCancel.complete;
-};
-
-/// ASYNC_CANCEL of a listener's accept by its `user_data`.
-pub const ListenerCancel = struct {
-    pub const prepare = ReceiveCancel.prepare;
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const listener = engine.listeners.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        listener.on_cancel_done(engine, user_data.slot);
-    }
-};
-
-/// close(2) of a listening socket.
-pub const ListenerClose = struct {
-    pub const prepare = Close.prepare;
-
-    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const listener = engine.listeners.find(user_data.slot, user_data.generation) orelse
-            return engine.stale(cqe);
-        listener.on_closed(engine, user_data.slot);
+/// poll(2): fd, mode as the events; with `multishot` a completion for each change.
+pub const Poll = struct {
+    pub fn prepare(sqe: *Sqe, operation: *Operation) void {
+        sqe.opcode = .POLL_ADD;
+        sqe.fd = operation.arguments.fd;
+        sqe.rw_flags = operation.arguments.mode;
+        if (operation.option(.multishot)) sqe.len = kernel.sqe_flag.poll_multishot;
     }
 };

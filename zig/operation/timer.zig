@@ -1,24 +1,39 @@
-//! Timer operations: IORING_OP_TIMEOUT, for users and for the listener's back-off.
+//! Timer operations: IORING_OP_TIMEOUT and LINK_TIMEOUT.
 //!
 //! The expected end of a time-out is -ETIME: what that means is its owner's business.
 
 const kernel = @import("../kernel.zig");
 const Engine = @import("../engine.zig").Engine;
+const Operation = @import("../operation.zig").Operation;
 const UserData = @import("../slots.zig").UserData;
 
-/// IORING_OP_TIMEOUT, relative: completes with -ETIME when it expires, -ECANCELED when cancelled.
+/// Relative: completes with -ETIME when it expires, -ECANCELED when cancelled. `offset` is the
+/// duration in milliseconds.
 pub const Timeout = struct {
-    /// `duration` is read when the SQE is submitted and must stand until then.
-    pub fn prepare(sqe: *kernel.Sqe, duration: *const kernel.Timespec, user_data: UserData) void {
-        sqe.opcode = .TIMEOUT;
+    pub fn prepare(sqe: *kernel.Sqe, operation: *Operation) void {
+        set(sqe, .TIMEOUT, operation.duration());
+    }
+
+    fn set(sqe: *kernel.Sqe, opcode: kernel.Op, duration: *const kernel.Timespec) void {
+        sqe.opcode = opcode;
         sqe.fd = -1;
         sqe.addr = @intFromPtr(duration);
         sqe.len = 1; // one timespec
+    }
+};
+
+/// Cancels the operation whose SQE it follows. The operation's own CQE says what became of it, so
+/// this one's is not looked at (I2).
+pub const LinkTimeout = struct {
+    pub fn prepare(sqe: *kernel.Sqe, operation: *Operation, user_data: UserData) void {
+        Timeout.set(sqe, .LINK_TIMEOUT, operation.timeout_duration());
         sqe.user_data = @bitCast(user_data);
     }
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
-        engine.settle(user_data, cqe);
+        _ = user_data;
+        _ = cqe;
+        engine.pending_cancels -= 1;
     }
 };
 
@@ -27,7 +42,8 @@ pub const AcceptRetry = struct {
     const duration: kernel.Timespec = .{ .sec = 0, .nsec = 100 * 1_000_000 };
 
     pub fn prepare(sqe: *kernel.Sqe, user_data: UserData) void {
-        Timeout.prepare(sqe, &duration, user_data);
+        Timeout.set(sqe, .TIMEOUT, &duration);
+        sqe.user_data = @bitCast(user_data);
     }
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {

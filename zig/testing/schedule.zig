@@ -115,6 +115,7 @@ pub const Schedule = struct {
             .staging_blocks = schedule.one_of(&.{ 1, 8, 64, 512 }),
             .high_water_mark = schedule.one_of(&.{ 1, 4096, 64 * 1024, 256 * 1024 }),
             .features_disabled = .initEmpty(),
+            .operations_disabled = .initEmpty(),
         };
     }
 

@@ -169,7 +169,7 @@ fn start(schedule: *Schedule) Error!void {
         calls.timeout(schedule.engine, @floatFromInt(schedule.below(200)))
     else
         calls.nop(schedule.engine);
-    if (index == errno.nomem) return;
+    if (index == errno.nomem or index == errno.again) return;
     if (index < 0) return schedule.verdict.violation("an operation gave {d}", .{index});
     const operation = &schedule.operations[@intCast(index)];
     if (operation.pending) return schedule.verdict.violation("an operation in use", .{});

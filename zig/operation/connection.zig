@@ -1,0 +1,194 @@
+//! Socket operations of listeners and connections: how each is asked for, and to whom its CQE goes.
+//!
+//! `prepare` knows the SQE's fields; what a result means is decided in `connection.zig` and
+//! `listen.zig`. Reading one is reading all. Man pages: io_uring_enter(2) and the call's own.
+
+const kernel = @import("../kernel.zig");
+const Engine = @import("../engine.zig").Engine;
+const UserData = @import("../slots.zig").UserData;
+const Cqe = kernel.Cqe;
+const Sqe = kernel.Sqe;
+const flag = kernel.socket_flag;
+
+/// What an operation names: the descriptor, or its place among the registered files.
+pub const File = struct {
+    number: i32,
+    registered: bool = false,
+
+    fn apply(file: File, sqe: *Sqe) void {
+        sqe.fd = file.number;
+        if (file.registered) sqe.flags |= kernel.sqe_flag.fixed_file;
+    }
+};
+
+/// accept4(2), multishot where there: one CQE per connection until one comes without F_MORE.
+pub const Accept = struct {
+    pub fn prepare(sqe: *Sqe, fd: i32, multishot: bool, user_data: UserData) void {
+        sqe.opcode = .ACCEPT;
+        sqe.fd = fd;
+        sqe.rw_flags = flag.cloexec;
+        if (multishot) sqe.ioprio = kernel.sqe_flag.accept_multishot;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const listener = engine.listeners.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        listener.on_accept(engine, user_data.slot, cqe);
+    }
+};
+
+/// connect(2): 0 or an errno. The address must stand until the CQE.
+pub const Connect = struct {
+    pub fn prepare(
+        sqe: *Sqe,
+        fd: i32,
+        target: *const kernel.SocketAddress,
+        user_data: UserData,
+    ) void {
+        sqe.opcode = .CONNECT;
+        sqe.fd = fd;
+        sqe.addr = @intFromPtr(&target.bytes);
+        sqe.off = target.len;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_connect(engine, user_data.slot, cqe.res);
+    }
+};
+
+/// recv(2) into a provided buffer: bytes, 0 at the end of the stream, -ENOBUFS without a buffer.
+/// Multishot where there: a CQE without F_MORE is the last one.
+pub const Receive = struct {
+    pub fn prepare(sqe: *Sqe, file: File, multishot: bool, user_data: UserData) void {
+        sqe.opcode = .RECV;
+        file.apply(sqe);
+        sqe.flags |= kernel.sqe_flag.buffer_select;
+        sqe.buf_index = 0; // the only buffer group
+        if (multishot) sqe.ioprio = kernel.sqe_flag.receive_multishot;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_receive(engine, user_data.slot, cqe);
+    }
+};
+
+/// ASYNC_CANCEL of a receive by its `user_data`: by fd it could hit the send (K14).
+pub const ReceiveCancel = struct {
+    pub fn prepare(sqe: *Sqe, target: UserData, user_data: UserData) void {
+        sqe.opcode = .ASYNC_CANCEL;
+        sqe.fd = -1;
+        sqe.addr = @bitCast(target);
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_cancel_done(engine, user_data.slot);
+    }
+};
+
+/// send(2) or sendmsg(2) of staged bytes: the bytes sent, which with MSG_WAITALL is all of them
+/// unless the stream broke or the send was cancelled (K1, K2).
+pub const Send = struct {
+    pub fn prepare(sqe: *Sqe, file: File, bytes: []const u8, user_data: UserData) void {
+        sqe.opcode = .SEND;
+        file.apply(sqe);
+        sqe.addr = @intFromPtr(bytes.ptr);
+        sqe.len = @intCast(bytes.len);
+        sqe.rw_flags = flag.wait_all | flag.no_signal;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn prepare_message(
+        sqe: *Sqe,
+        file: File,
+        header: *const kernel.MessageHeader,
+        user_data: UserData,
+    ) void {
+        sqe.opcode = .SENDMSG;
+        file.apply(sqe);
+        sqe.addr = @intFromPtr(header);
+        sqe.len = 1; // one header
+        sqe.rw_flags = flag.wait_all | flag.no_signal;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_send(engine, user_data.slot, cqe.res);
+    }
+};
+
+/// shutdown(2) of the writing side: the FIN.
+pub const Shutdown = struct {
+    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
+        sqe.opcode = .SHUTDOWN;
+        sqe.fd = fd;
+        sqe.len = flag.shut_write;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_shutdown(engine, user_data.slot, cqe.res);
+    }
+};
+
+/// close(2): with this CQE the descriptor's number is free (K5).
+pub const Close = struct {
+    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
+        sqe.opcode = .CLOSE;
+        sqe.fd = fd;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_closed(engine, user_data.slot);
+    }
+};
+
+/// ASYNC_CANCEL of everything on a descriptor, before it is closed (K5, K14).
+pub const ConnectionCancel = struct {
+    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
+        sqe.opcode = .ASYNC_CANCEL;
+        sqe.fd = fd;
+        sqe.rw_flags = kernel.sqe_flag.cancel_fd | kernel.sqe_flag.cancel_all;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub const complete = ReceiveCancel.complete;
+};
+
+/// ASYNC_CANCEL of a listener's accept by its `user_data`.
+pub const ListenerCancel = struct {
+    pub const prepare = ReceiveCancel.prepare;
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const listener = engine.listeners.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        listener.on_cancel_done(engine, user_data.slot);
+    }
+};
+
+/// close(2) of a listening socket.
+pub const ListenerClose = struct {
+    pub const prepare = Close.prepare;
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const listener = engine.listeners.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        listener.on_closed(engine, user_data.slot);
+    }
+};

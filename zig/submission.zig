@@ -1,0 +1,162 @@
+//! Operations of users on their way into the kernel and out: submit, settle, count.
+//!
+//! A started operation waits in the engine's queue until the flush gives it an SQE: a NOP in its
+//! place if it was cancelled before or is done by a plain call, a linked time-out behind it if it
+//! has one. The outcome comes from its own CQE alone (I2). Called by `engine.zig` and `calls.zig`.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const abi = @import("abi.zig");
+const seam = @import("kernel.zig");
+const slots = @import("slots.zig");
+const operation = @import("operation.zig");
+const control = @import("operation/control.zig");
+const timer = @import("operation/timer.zig");
+const registration = @import("registration.zig");
+const Engine = @import("engine.zig").Engine;
+const Operation = operation.Operation;
+const errno = seam.errno;
+
+/// Counters and histograms, by kind.
+pub const Counts = struct {
+    ring: [operation.kinds]u64 = @splat(0),
+    plain: [operation.kinds]u64 = @splat(0),
+    /// Bucket n: from 2^n to 2^(n+1) nanoseconds from submission to completion.
+    latency: [operation.kinds][abi.histogram_buckets]u64 = @splat(@splat(0)),
+};
+
+/// The flush's look at one operation. False: no SQE was to be had, come again next turn.
+pub fn advance(self: *Operation, engine: *Engine, index: u32) bool {
+    if (self.stage != .queued) return advance_cancel(self, engine, index);
+    // All members of a batch, and each time-out with its operation, or none.
+    const needed = @max(self.followers, sqes_of(self));
+    if (!engine.make_room(needed)) return false;
+    const entry = engine.sqe() orelse return false;
+    const user_data: slots.UserData = .{
+        .slot = @intCast(index),
+        .kind = .of(self.kind),
+        .generation = engine.operations.generation(index),
+    };
+    if (self.cancelled) {
+        // The NOP keeps the place in a chain; -ECANCELED comes with its CQE (I2).
+        self.stage = .withdrawn;
+        entry.opcode = .NOP;
+    } else {
+        self.stage = .submitted;
+        self.started_ns = engine.flush_clock();
+        submit(self, engine, entry);
+    }
+    entry.user_data = @bitCast(user_data);
+    // Link flags are set when the SQE is made, never afterwards.
+    if (self.option(.link)) entry.flags |= seam.sqe_flag.io_link;
+    if (self.option(.hard_link)) entry.flags |= seam.sqe_flag.io_hardlink;
+    if (self.has_timeout() and self.stage == .submitted) {
+        submit_timeout(self, engine, entry, user_data);
+    }
+    return true;
+}
+
+pub fn sqes_of(self: *const Operation) u32 {
+    return if (self.has_timeout()) 2 else 1;
+}
+
+fn submit(self: *Operation, engine: *Engine, entry: *seam.Sqe) void {
+    const number = @intFromEnum(self.kind);
+    if (!engine.plain_kinds.isSet(number)) {
+        engine.counts.ring[number] += 1;
+        operation.prepare(entry, self);
+        if (self.option(.registered_file)) registration.name_file(engine, entry);
+        return;
+    }
+    engine.counts.plain[number] += 1;
+    var request = std.mem.zeroes(seam.Sqe);
+    operation.prepare(&request, self);
+    if (self.option(.registered_file)) registration.plain_file(engine, &request);
+    self.plain = true;
+    self.plain_result = engine.kernel.plain(&request);
+    entry.opcode = .NOP;
+}
+
+/// The time-out's SQE takes over the operation's link to the next member of a chain.
+fn submit_timeout(
+    self: *Operation,
+    engine: *Engine,
+    entry: *seam.Sqe,
+    target: slots.UserData,
+) void {
+    const timeout = engine.sqe().?; // `make_room` has counted it
+    var user_data = target;
+    user_data.kind = .link_timeout;
+    timer.LinkTimeout.prepare(timeout, self, user_data);
+    const links = seam.sqe_flag.io_link | seam.sqe_flag.io_hardlink;
+    timeout.flags = entry.flags & links;
+    entry.flags = (entry.flags & ~links) | seam.sqe_flag.io_link;
+    engine.pending_cancels += 1;
+}
+
+fn advance_cancel(self: *Operation, engine: *Engine, index: u32) bool {
+    assert(self.cancelled);
+    const entry = engine.sqe() orelse return false;
+    var user_data: slots.UserData = .{
+        .slot = @intCast(index),
+        .kind = .of(self.kind),
+        .generation = engine.operations.generation(index),
+    };
+    const target = user_data;
+    user_data.kind = .cancel;
+    control.Cancel.prepare(entry, target, user_data);
+    engine.pending_cancels += 1;
+    return true;
+}
+
+/// A CQE of a user's operation: one record; with the last CQE the slot is retired.
+pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) void {
+    const self = engine.operations.find(user_data.slot, user_data.generation) orelse
+        return engine.stale(cqe);
+    const more = cqe.flags & seam.cqe_flag.more != 0;
+    engine.record(.completion, user_data.slot, result_of(self, cqe.res), 0, @intFromBool(more));
+    if (more) return;
+    if (self.stage == .submitted) count_latency(self, engine);
+    registration.operation_done(engine, self);
+    engine.dirty_operations.remove(&engine.operations, user_data.slot);
+    engine.operations.retire(user_data.slot);
+    engine.settled.append(user_data.slot);
+}
+
+fn result_of(self: *const Operation, result: i32) i32 {
+    if (self.stage == .withdrawn) return errno.canceled;
+    if (self.plain and result == 0) return self.plain_result;
+    // Cancelled by its own linked time-out; success wins over both (I4).
+    if (result == errno.canceled and self.has_timeout() and !self.cancelled) return errno.timedout;
+    return result;
+}
+
+fn count_latency(self: *const Operation, engine: *Engine) void {
+    const elapsed = engine.reap_clock() -| self.started_ns;
+    const bucket = std.math.log2_int(u64, @max(elapsed, 1));
+    const last = abi.histogram_buckets - 1;
+    engine.counts.latency[@intFromEnum(self.kind)][@min(bucket, last)] += 1;
+}
+
+/// Slots whose memory JavaScript may still read until the next turn begins.
+pub const Settled = struct {
+    slots: []u32,
+    count: u32 = 0,
+
+    pub fn append(settled: *Settled, slot: u32) void {
+        settled.slots[settled.count] = slot;
+        settled.count += 1;
+    }
+
+    pub fn contains(settled: *const Settled, slot: u32) bool {
+        return std.mem.indexOfScalar(u32, settled.slots[0..settled.count], slot) != null;
+    }
+
+    /// At the start of a turn, before the slots can be claimed again.
+    pub fn release(settled: *Settled, engine: *Engine) void {
+        for (settled.slots[0..settled.count]) |slot| {
+            engine.transfers.release(&engine.operations.entries[slot].value.block);
+        }
+        settled.count = 0;
+    }
+};
