@@ -39,6 +39,11 @@ const ladder = [_]Set{
 fn consistent(features: Set) Set {
     var kept = features;
     if (!kept.contains(.single_issuer)) kept.remove(.defer_taskrun);
+    if (!kept.contains(.taskrun_flag)) {
+        // Without the flag nobody can see that deferred work waits: completions must come unasked.
+        kept.remove(.defer_taskrun);
+        kept.remove(.coop_taskrun);
+    }
     if (!kept.contains(.defer_taskrun) and !kept.contains(.coop_taskrun)) {
         kept.remove(.taskrun_flag);
     }
@@ -190,4 +195,6 @@ test "a rung without its base flag drops what depends on it" {
     try std.testing.expect(!kept.contains(.defer_taskrun));
     try std.testing.expect(!kept.contains(.taskrun_flag));
     try std.testing.expect(kept.contains(.submit_all));
+    const blind = consistent(ladder[0].differenceWith(.initMany(&.{.taskrun_flag})));
+    try std.testing.expect(!blind.contains(.defer_taskrun));
 }
