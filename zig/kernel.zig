@@ -72,6 +72,8 @@ fn Contract(comptime Self: type) type {
         buffers_register: fn (*Self, count: u32) i32,
         buffer_set: fn (*Self, place: u32, bytes: []u8) i32,
         buffers_unregister: fn (*Self) void,
+        /// True if the ring knows the opcode.
+        supports: fn (*const Self, opcode: Op) bool,
         /// Performs an entry by a plain system call: the result that its CQE would have.
         plain: fn (*Self, entry: *const Sqe) i32,
         /// Lets the wake fd signal. True: there is work already, do not sleep.
@@ -203,6 +205,12 @@ pub const Kernel = union(enum) {
         switch (kernel.*) {
             inline else => |*self| direct(self).buffers_unregister(),
         }
+    }
+
+    pub fn supports(kernel: *const Kernel, opcode: Op) bool {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).supports(opcode),
+        };
     }
 
     pub fn plain(kernel: *Kernel, entry: *const Sqe) i32 {

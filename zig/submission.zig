@@ -62,19 +62,19 @@ pub fn sqes_of(self: *const Operation) u32 {
 
 fn submit(self: *Operation, engine: *Engine, entry: *seam.Sqe) void {
     const number = @intFromEnum(self.kind);
-    if (!engine.plain_kinds.isSet(number)) {
+    operation.prepare(entry, self);
+    if (!engine.plain_kinds.isSet(number) and engine.kernel.supports(entry.opcode)) {
         engine.counts.ring[number] += 1;
-        operation.prepare(entry, self);
         if (self.option(.registered_file)) registration.name_file(engine, entry);
         return;
     }
     engine.counts.plain[number] += 1;
-    var request = std.mem.zeroes(seam.Sqe);
-    operation.prepare(&request, self);
+    var request = entry.*;
+    entry.* = std.mem.zeroes(seam.Sqe);
+    entry.opcode = .NOP;
     if (self.option(.registered_file)) registration.plain_file(engine, &request);
     self.plain = true;
     self.plain_result = engine.kernel.plain(&request);
-    entry.opcode = .NOP;
 }
 
 /// The time-out's SQE takes over the operation's link to the next member of a chain.

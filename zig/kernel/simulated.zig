@@ -333,6 +333,10 @@ pub const Simulated = struct {
 
     pub fn buffers_unregister(_: *Simulated) void {}
 
+    pub fn supports(_: *const Simulated, _: system.Op) bool {
+        return true;
+    }
+
     pub fn plain(_: *Simulated, entry: *const Sqe) i32 {
         return if (entry.opcode == .NOP) 0 else errno.notsup;
     }

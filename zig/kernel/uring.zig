@@ -47,6 +47,7 @@ pub const Uring = struct {
     cq_mask: u32,
     cq_entries: u32,
     cqe_array: [*]Cqe,
+    opcodes: std.StaticBitSet(256),
     buffers: ?[*]ProvidedBuffer,
     buffers_mask: u16,
     buffers_tail: u16,
@@ -80,6 +81,7 @@ pub const Uring = struct {
         if (registered < 0) return ring.abandon(registered);
         ring.disarm();
         if (config.features.contains(.registered_ring_fd)) ring.register_ring_fd();
+        ring.probe_opcodes();
         return .{ .ring = ring };
     }
 
@@ -152,6 +154,7 @@ pub const Uring = struct {
             .cq_mask = word(ring_memory, cq.ring_mask).*,
             .cq_entries = params.cq_entries,
             .cqe_array = @ptrCast(@alignCast(ring_memory.ptr + cq.cqes)),
+            .opcodes = .initFull(),
             .buffers = null,
             .buffers_mask = 0,
             .buffers_tail = 0,
@@ -369,6 +372,20 @@ pub const Uring = struct {
 
     pub fn buffers_unregister(ring: *Uring) void {
         _ = ring.register(.UNREGISTER_BUFFERS, null, 0);
+    }
+
+    pub fn supports(ring: *const Uring, opcode: system.Op) bool {
+        return ring.opcodes.isSet(@intFromEnum(opcode));
+    }
+
+    /// REGISTER_PROBE (5.6); a ring that refuses it is taken to know everything.
+    fn probe_opcodes(ring: *Uring) void {
+        var known = std.mem.zeroes(linux.io_uring_probe);
+        if (ring.register(.REGISTER_PROBE, &known, known.ops.len) < 0) return;
+        ring.opcodes = .initEmpty();
+        for (known.ops[0..known.ops_len], 0..) |operation, opcode| {
+            if (operation.is_supported()) ring.opcodes.set(opcode);
+        }
     }
 
     pub fn plain(_: *Uring, entry: *const Sqe) i32 {
