@@ -8,29 +8,37 @@ import { dlopen } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { ABI_HASH, SYMBOLS } from "./abi.ts";
-import { UringError } from "./errors.ts";
+import { UringError, type ErrorCode } from "./errors.ts";
 
 const built = fileURLToPath(new URL("../zig-out/lib/libbun_uring.so", import.meta.url));
 
 function open() {
   if (process.platform !== "linux") {
-    throw new UringError("ENOSYS", "load", `bun-uring needs Linux, this is ${process.platform}`);
+    throw refusal("ENOSYS", `bun-uring needs Linux, this is ${process.platform}`);
   }
   const path = process.env["BUN_URING_LIBRARY"] ?? built;
   if (!existsSync(path)) {
-    throw new UringError("ENOENT", "load", "bun-uring is not built: run `npm run build`");
+    throw refusal("ENOENT", "bun-uring is not built: run `npm run build`");
   }
   const library = dlopen(path, SYMBOLS);
   const hash = library.symbols.bu_abi_hash();
   if (hash !== ABI_HASH) {
-    throw new UringError(
+    throw refusal(
       "EINVAL",
-      "load",
       `the bun-uring library (layout ${hash.toString(16)}) does not fit this source (layout ` +
         `${ABI_HASH.toString(16)}): run \`npm run build\``,
     );
   }
   return library.symbols;
+}
+
+/** An error without a stack: an import that fails prints its sentence and no source. */
+function refusal(code: ErrorCode, message: string): UringError {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  const error = new UringError(code, "load", message);
+  Error.stackTraceLimit = stackTraceLimit;
+  return error;
 }
 
 export const native = open();
