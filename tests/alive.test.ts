@@ -42,3 +42,17 @@ describe("a process stays until its listener is stopped", () => {
     },
   );
 });
+
+test("a process ends by itself with its ring closed", async () => {
+  const { code, stdout, stderr } = await run(program("alive"), { arguments: ["ring closed"] });
+  expect([code, stdout, stderr]).toEqual([0, "exit\n", ""]);
+});
+
+test("a process stays when its listener is ref'ed again while the loop spins", async () => {
+  await using child = start(program("alive"), { arguments: ["ref again while it spins"] });
+  const { value } = await child.stdout.getReader().read();
+  const port = Number.parseInt(Buffer.from(value ?? []).toString(), 10);
+  for (let i = 0; i < 50; i++) expect(await exchange(port, `echo ${i}`)).toBe(`echo ${i}`);
+  expect(await exchange(port, "quit")).toBe("reset");
+  expect(await child.exited).toBe(0);
+});

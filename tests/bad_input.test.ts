@@ -4,6 +4,7 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { connect, listen, Ring, UringError } from "../ts/index.ts";
+import { program, run } from "./support/child.ts";
 import { pair, type Pair } from "./support/pair.ts";
 
 // The preload's holds for the first file of a run alone.
@@ -399,4 +400,56 @@ describe("things that are closed", () => {
     own.client.close();
     own.server.pause();
   });
+});
+
+test("a view that lies about its length is never read beyond its end", async () => {
+  const { code, stdout, stderr } = await run(program("forged_views"));
+  expect([code, stderr]).toEqual([0, ""]);
+  expect(JSON.parse(stdout)).toEqual({ received: 0 });
+});
+
+test("resizable memory is copied as it is", async () => {
+  using both = await pair();
+  const resizable = new ArrayBuffer(8, { maxByteLength: 16 });
+  const growable = new SharedArrayBuffer(8, { maxByteLength: 16 });
+  for (const memory of [resizable, growable]) {
+    for (const data of [memory, new Uint8Array(memory), new Uint8Array(memory, 2, 2)]) {
+      expect(both.client.write(data)).toBe(data.byteLength);
+    }
+  }
+  expect(both.client.write("x")).toBe(1);
+});
+
+test("things that pretend to be views are refused with EINVAL", async () => {
+  using both = await pair();
+  const moved = new ArrayBuffer(8);
+  const detached = new DataView(new ArrayBuffer(8));
+  moved.transfer();
+  detached.buffer.transfer();
+  const strangers = [
+    new Proxy(new Uint8Array(4), {}),
+    Object.create(Uint8Array.prototype) as Uint8Array,
+    moved,
+    detached,
+  ];
+  for (const data of strangers) {
+    expect(() => both.client.write(data)).toThrow(UringError);
+    expect(() => both.client.end(data)).toThrow(UringError);
+  }
+  expect(both.client.write("x")).toBe(1);
+});
+
+test.each([5, "single_issuer", {}, null, [Object.create(null)], [Symbol("x")]])(
+  "the Ring option disable refuses what is no list of names (%#)",
+  (disable) => {
+    expect(() => void new Ring({ disable: disable as never }).close()).toThrow(UringError);
+  },
+);
+
+test("a socket of a closed ring answers -1 to texts too", async () => {
+  const ring = new Ring();
+  const own = await pair({ ring });
+  own.listener.stop();
+  await ring.close();
+  expect([own.client.write("x"), own.server.end("x")]).toEqual([-1, -1]);
 });

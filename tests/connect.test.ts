@@ -466,3 +466,29 @@ describe("socket options", () => {
     expect((await both.atServer.received(4003)).length).toBe(4003);
   });
 });
+
+test("closing the ring rejects a connect that is under way", async () => {
+  const ring = new Ring();
+  using peer = listen({ hostname: LOOPBACK, port: 0, socket: { data() {} } });
+  const seen: string[] = [];
+  const connecting = connect({
+    hostname: LOOPBACK,
+    port: peer.port,
+    ring,
+    socket: {
+      close: () => void seen.push("close"),
+      connectError: (_socket, error) => {
+        seen.push(`connectError ${(error as UringError).code}`);
+      },
+    },
+  });
+  let outcome = "pending";
+  connecting.then(
+    () => (outcome = "connected"),
+    (error: UringError) => (outcome = error.code),
+  );
+  await ring.close();
+  await turns(20);
+  expect(outcome).toBe("ECANCELED");
+  expect(seen).toEqual(["connectError ECANCELED"]);
+});

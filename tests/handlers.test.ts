@@ -5,7 +5,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { connect, listen, type Socket, type UringError } from "../ts/index.ts";
 import { answer, program, run } from "./support/child.ts";
 import { End, pair } from "./support/pair.ts";
-import { until } from "./support/until.ts";
+import { turns, until } from "./support/until.ts";
 
 // The preload's holds for the first file of a run alone.
 setDefaultTimeout(30_000);
@@ -165,4 +165,26 @@ describe("without an error handler", () => {
     expect(code).toBe(1);
     expect(stderr).toContain("from open: throws");
   });
+});
+
+test("connect rejects also when connectError throws", async () => {
+  const taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = taken;
+  taken.stop(true);
+  let outcome = "pending";
+  connect({
+    hostname: "127.0.0.1",
+    port,
+    socket: {
+      connectError() {
+        throw new RangeError("mine");
+      },
+      error() {},
+    },
+  }).then(
+    () => (outcome = "connected"),
+    (error: UringError) => (outcome = error.code),
+  );
+  await turns(200);
+  expect(outcome).toBe("ECONNREFUSED");
 });

@@ -354,3 +354,28 @@ describe("stop", () => {
     expect(again.port).toBe(port);
   });
 });
+
+test("a listener of a closed ring is stopped, its port free", async () => {
+  const ring = new Ring();
+  const listener = listen({ hostname: LOOPBACK, port: 0, ring, socket: { data() {} } });
+  await ring.close();
+  listener.stop();
+  using again = listen({ hostname: LOOPBACK, port: listener.port, socket: { data() {} } });
+  expect(again.port).toBe(listener.port);
+});
+
+test("closing the ring removes the path of a Unix listener", async () => {
+  const unix = join(tmpdir(), `bun-uring-${crypto.randomUUID()}`);
+  using _path = { [Symbol.dispose]: () => rmSync(unix, { force: true }) };
+  const ring = new Ring();
+  listen({ unix, ring, socket: { data() {} } });
+  await ring.close();
+  expect(existsSync(unix)).toBe(false);
+});
+
+test("a port is free as soon as stop returns", () => {
+  const first = listen({ hostname: LOOPBACK, port: 0, socket: { data() {} } });
+  first.stop();
+  using second = listen({ hostname: LOOPBACK, port: first.port, socket: { data() {} } });
+  expect(second.port).toBe(first.port);
+});

@@ -280,3 +280,32 @@ function switchesOf(pid: number): number {
   });
   return counts.reduce((sum, count) => sum + count, 0);
 }
+
+test("a promise settled in a sync handler goes on before the next event", async () => {
+  const order: string[] = [];
+  const all = Promise.withResolvers<void>();
+  using listener = listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data() {
+        order.push("handler");
+        const { promise, resolve } = Promise.withResolvers<void>();
+        promise.then(() => {
+          order.push("after");
+          if (order.length === 16) all.resolve();
+        });
+        resolve();
+      },
+    },
+  });
+  const place = { hostname: "127.0.0.1", port: listener.port, socket: {} };
+  const clients = await Promise.all(Array.from({ length: 8 }, () => connect(place)));
+  await turns(60);
+  for (const client of clients) client.write("x");
+  Ring.default.submit();
+  await all.promise;
+  for (const client of clients) client.terminate();
+  const expected = Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? "handler" : "after"));
+  expect(order).toEqual(expected);
+});
