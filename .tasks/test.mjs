@@ -20,7 +20,7 @@ const PARTS = {
   "generated boundary": async () =>
     countOfOne(await run([...zig(), "build", "abi"], { env: { CI: "1" } })),
   types: async () => countOfOne(await run([process.execPath, tsc, "--project", "."])),
-  "bun test": async () => countsOfBun(await run([bun, "test", ...arguments_])),
+  "bun test": async () => countsOfBun(await run([bun, "test", "--timeout=30000", ...arguments_])),
 };
 
 /** A check without parts of its own. */

@@ -20,7 +20,7 @@ const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
 function echo(socket: EchoSocket, chunk: Uint8Array): boolean {
   const taken = Math.max(0, socket.write(chunk));
   if (taken === chunk.length) return true;
-  socket.data.chunks.unshift(chunk.slice(taken)); // a copy: a loan ends with its handler
+  socket.data.chunks.unshift(Uint8Array.from(chunk.subarray(taken))); // a loan ends: copy
   socket.pause();
   return false;
 }
@@ -39,7 +39,7 @@ function serve(where: { port?: number; hostname?: string; unix?: string }) {
       data(socket, chunk) {
         total.messages++;
         total.bytes += chunk.length;
-        if (socket.data.chunks.length > 0) socket.data.chunks.push(chunk.slice());
+        if (socket.data.chunks.length > 0) socket.data.chunks.push(Uint8Array.from(chunk));
         else echo(socket, chunk);
       },
       drain(socket) {

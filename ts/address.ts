@@ -94,7 +94,7 @@ export function bindAddress(place: Place): NumericAddress {
   }
   const program =
     "const [first] = await Bun.dns.lookup(process.argv[1]);" +
-    "process.stdout.write(first.address);";
+    "process.stdout.write(first.address, () => process.exit());"; // its resolver would linger
   const child = Bun.spawnSync([process.execPath, "-e", program, place.hostname], {
     env: { ...process.env, BUN_BE_BUN: "1" }, // a compiled program is its own Bun
     stderr: "ignore",
