@@ -73,6 +73,19 @@ export class Loop {
     queueMicrotask(this.#flush);
   }
 
+  /** Keeps the loop out while somebody else turns the ring; what it was before. */
+  hold(): boolean {
+    const before = this.#pumping;
+    this.#pumping = true;
+    return before;
+  }
+
+  /** What was submitted meanwhile is the loop's business again. */
+  release(before: boolean): void {
+    this.#pumping = before;
+    this.recount();
+  }
+
   /** Something was opened, closed, ref'ed or unref'ed. */
   recount(): void {
     if (this.#pumping || this.#closed) return;
@@ -183,14 +196,25 @@ export class Loop {
     this.#stopTimer();
     if (this.#watching === "fails") return this.#startTimer(UNWATCHED_POLL_MS);
     if (this.#reading) return;
-    const reader = this.#reader ?? watch(this.#ring.wakeFd);
-    this.#reader = reader;
+    const reader = this.#openReader();
+    if (reader === null) return this.#startTimer(UNWATCHED_POLL_MS);
     this.#reading = true;
     reader.read().then(
       ({ done }) => this.#onRead(reader, !done),
       () => this.#onRead(reader, false),
     );
     if (this.#watching === "untested") this.#testWatch();
+  }
+
+  /** The stream duplicates the wake fd: null while the process has no descriptor left (EMFILE). */
+  #openReader(): WakeReader | null {
+    if (this.#reader !== null) return this.#reader;
+    try {
+      this.#reader = watch(this.#ring.wakeFd);
+    } catch {
+      return null; // polled until one is free again
+    }
+    return this.#reader;
   }
 
   #onRead(reader: WakeReader, works: boolean): void {

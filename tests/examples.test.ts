@@ -1,0 +1,143 @@
+// The example as its readers run it: what it prints, how it stops, what it says when it cannot
+// start, and that its echo is complete for a peer that reads slowly.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import * as net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { exchange, run, start } from "./support/child.ts";
+import { echoClient } from "./support/echo.ts";
+import { seeded } from "./support/random.ts";
+
+// The preload's holds for the first file of a run alone.
+setDefaultTimeout(30_000);
+
+const PATH = fileURLToPath(new URL("../examples/echo-server.ts", import.meta.url));
+
+/** Reads what a program prints until `pattern` is in it. */
+async function printed(
+  reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> },
+  pattern: RegExp,
+): Promise<RegExpExecArray> {
+  let text = "";
+  for (;;) {
+    const match = pattern.exec(text);
+    if (match !== null) return match;
+    const { done, value } = await reader.read();
+    if (done) throw new Error(`it printed only ${JSON.stringify(text)}`);
+    text += Buffer.from(value ?? []).toString();
+  }
+}
+
+async function echoServer(...options: string[]) {
+  const child = start(PATH, { arguments: options });
+  const reader = child.stdout.getReader();
+  const address = /^echo on (.+)\nbackend (\S+): (.+)\n/;
+  const [, where = "", backend, reason] = await printed(reader, address);
+  const port = Number(where.split(":").at(-1));
+  return {
+    child,
+    reader,
+    where,
+    port,
+    backend,
+    reason,
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+
+describe("echo-server", () => {
+  test("says where it listens and on what, and echoes", async () => {
+    await using server = await echoServer("--port", "0");
+    expect(server.where).toMatch(/^127\.0\.0\.1:[1-9]\d*$/);
+    expect(server.backend).toBe("uring");
+    expect(server.reason?.length).toBeGreaterThan(10);
+    expect(await exchange(server.port, "hello")).toBe("hello");
+  });
+
+  test.each(["SIGINT", "SIGTERM"] as const)("drains on %s, then exits with 0", async (signal) => {
+    await using server = await echoServer("--port", "0");
+    const client = net.connect({ host: "127.0.0.1", port: server.port });
+    const chunks: Buffer[] = [];
+    const closed = new Promise((resolve) => client.on("close", resolve));
+    const echoed = new Promise<void>((resolve) => {
+      client.on("data", (chunk: Buffer) => {
+        chunks.push(chunk);
+        if (Buffer.concat(chunks).length === 3 * 2 ** 20) resolve();
+      });
+    });
+    client.write(Buffer.alloc(3 * 2 ** 20, 7));
+    await echoed;
+    server.child.kill(signal);
+    await printed(server.reader, /^1 connections, \d+ messages, 3\.0 MiB$/m);
+    expect(await server.child.exited).toBe(0);
+    expect(await server.child.stderr.text()).toBe("");
+    await closed;
+  });
+
+  test("listens on a Unix path and removes it at the end", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "bun-uring-"));
+    using _folder = { [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+    const unix = join(folder, "echo");
+    await using server = await echoServer("--unix", unix);
+    expect(server.where).toBe(unix);
+    const plan = { bytes: Buffer.from("over a path"), pieces: [11], halfClose: true };
+    expect((await echoClient("node", { unix }, plan)).toString()).toBe("over a path");
+    server.child.kill("SIGINT");
+    expect(await server.child.exited).toBe(0);
+    expect(await Bun.file(unix).exists()).toBe(false);
+  });
+
+  test("gives a slow reader everything back", async () => {
+    await using server = await echoServer("--port", "0");
+    await seeded(async (random) => {
+      const bytes = random.bytes(24 * 2 ** 20);
+      const socket = net.connect({ host: "127.0.0.1", port: server.port });
+      socket.end(bytes);
+      const chunks: Buffer[] = [];
+      const closed = Promise.withResolvers<void>();
+      socket.on("error", closed.reject);
+      socket.on("close", () => closed.resolve());
+      // Nothing is read until the server can take no more.
+      let written = -1;
+      const timer = setInterval(() => {
+        if (socket.bytesWritten !== written) {
+          written = socket.bytesWritten;
+          return;
+        }
+        clearInterval(timer);
+        socket.on("data", (chunk: Buffer) => void chunks.push(chunk));
+      }, 50);
+      await closed.promise;
+      const received = Buffer.concat(chunks);
+      expect(received.length).toBe(bytes.length);
+      expect(Buffer.compare(received, bytes)).toBe(0);
+    });
+  });
+
+  test("a taken port is one clear line and exit code 1", async () => {
+    const taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const options = { arguments: ["--port", String(taken.port)] };
+    const { code, stdout, stderr } = await run(PATH, options);
+    taken.stop(true);
+    expect([code, stdout]).toEqual([1, ""]);
+    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+    expect(stderr).toContain("EADDRINUSE");
+    expect(stderr).toContain(String(taken.port));
+  });
+
+  test.each([["--prot", "7000"], ["--port", "x"], ["--port", "65536"], ["--port"], ["extra"]])(
+    "%s %s is one clear line and exit code 1",
+    async (...options: unknown[]) => {
+      const words = options.filter((word): word is string => typeof word === "string");
+      const { code, stdout, stderr } = await run(PATH, { arguments: words });
+      expect([code, stdout]).toEqual([1, ""]);
+      expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+    },
+  );
+});
