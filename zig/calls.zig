@@ -251,7 +251,11 @@ fn begin(
 }
 
 /// What the kernel would not refuse in a way that names the mistake, or what would harm us.
-fn check_arguments(kind: abi.OperationKind, arguments: *const abi.Arguments, input: []const u8) i32 {
+fn check_arguments(
+    kind: abi.OperationKind,
+    arguments: *const abi.Arguments,
+    input: []const u8,
+) i32 {
     if (!(arguments.timeout_ms <= timeout_ms_max)) return errno.inval; // NaN fails it too
     if (!position_valid(arguments.offset)) return errno.inval;
     if (!position_valid(arguments.offset_second)) return errno.inval;
@@ -261,15 +265,16 @@ fn check_arguments(kind: abi.OperationKind, arguments: *const abi.Arguments, inp
         if (!takes_vectors(kind)) return errno.inval;
     }
     if (takes_vectors(kind) and native and input.len % (2 * @sizeOf(f64)) != 0) return errno.inval;
-    return switch (kind) {
-        .nop => 0,
-        .timeout => if (arguments.offset >= 0 and arguments.offset <= timeout_ms_max) 0 else errno.inval,
-        .openat, .statx, .unlink, .mkdir => check_paths(input, 1, 0),
-        .rename, .link, .symlink => check_paths(input, 2, arguments.extra),
-        .bind, .connect => if (arguments.fd >= 0 and input.len == @sizeOf(abi.Address)) 0 else errno.inval,
-        .splice => if (arguments.fd >= 0 and arguments.fd_second >= 0) 0 else errno.inval,
-        else => if (arguments.fd >= 0) 0 else errno.inval,
+    const sound = switch (kind) {
+        .nop => true,
+        .timeout => arguments.offset >= 0 and arguments.offset <= timeout_ms_max,
+        .openat, .statx, .unlink, .mkdir => return check_paths(input, 1, 0),
+        .rename, .link, .symlink => return check_paths(input, 2, arguments.extra),
+        .bind, .connect => arguments.fd >= 0 and input.len == @sizeOf(abi.Address),
+        .splice => arguments.fd >= 0 and arguments.fd_second >= 0,
+        else => arguments.fd >= 0,
     };
+    return if (sound) 0 else errno.inval;
 }
 
 /// About 24 days: what a timespec holds is more, what anybody means is less.

@@ -59,7 +59,11 @@ pub const Config = struct {
             }
         }
         for (0..config.operations_disabled.capacity()) |kind| {
-            const word = if (kind < 32) options.operations_disabled_low else options.operations_disabled_high;
+            const words = [2]u32{
+                options.operations_disabled_low,
+                options.operations_disabled_high,
+            };
+            const word = words[kind / 32];
             if (word >> @intCast(kind % 32) & 1 != 0) config.operations_disabled.set(kind);
         }
         try config.check();

@@ -65,7 +65,8 @@ pub const Pool = struct {
             if (size > class.size) continue;
             const index = pool.take(i) orelse break;
             pool.used += 1;
-            return .{ .bytes = pool.place(i, index)[0..size], .class = @intCast(i), .index = index };
+            const bytes = pool.place(i, index)[0..size];
+            return .{ .bytes = bytes, .class = @intCast(i), .index = index };
         }
         const mapping = try memory.map(size);
         pool.used += 1;

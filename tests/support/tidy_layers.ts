@@ -5,9 +5,9 @@ export const ZIG_LAYERS = [
   // The bugs for the tests ask to be put in from everywhere, and import nothing.
   /^zig\/(?:abi|testing\/mutation)\.zig$/,
   /^zig\/kernel(?:\.zig$|\/)/,
-  /^zig\/(?:memory|slots|staging|send_chain|registration|buffer_ring|mailbox|stats)\.zig$/,
+  /^zig\/(?:memory|slots|staging|transfer|send_chain|registration|buffer_ring|mailbox|stats)\.zig$/,
   /^zig\/operation(?:\.zig$|\/)/,
-  /^zig\/(?:features|connection|listen)\.zig$/,
+  /^zig\/(?:features|connection|listen|submission)\.zig$/,
   /^zig\/engine\.zig$/,
   /^zig\/(?:calls|teardown)\.zig$/,
   /^zig\/rings\.zig$/,

@@ -174,7 +174,10 @@ export const RULES: Rule[] = [
     name: "no test is skipped, alone or planned",
     applies: (path) => isScript(path) && !path.startsWith("ts/"),
     check: refuse(/\b(?:test|it|describe)(?:\.\w+)*\.(?:skip|only|todo|failing)\b/, "run it"),
-    bad: { "tests/a.test.ts": "test.skip (name, run);", "tests/b.test.ts": "describe.only (name);" },
+    bad: {
+      "tests/a.test.ts": "test.skip (name, run);",
+      "tests/b.test.ts": "describe.only (name);",
+    },
     good: { "tests/a.test.ts": "test.skipIf(!uring)(name, run);" },
   },
   {

@@ -1,4 +1,6 @@
 //! What the peers of a schedule do, and what they check: bytes as written, FIN after the last one.
+//!
+//! Each peer sends, reads, pauses and breaks off by the schedule's dice.
 
 const std = @import("std");
 const assert = std.debug.assert;

@@ -1,4 +1,6 @@
 //! The user's side of a schedule: calls at random, and what is expected of each record.
+//!
+//! It goes through `calls.zig`, as `exports.zig` does, and keeps its expectations in `model.zig`.
 
 const std = @import("std");
 const abi = @import("../abi.zig");

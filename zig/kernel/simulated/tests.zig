@@ -1,4 +1,6 @@
 //! Tests of the simulated kernel by itself: hand-made SQEs, its CQEs, and the peers.
+//!
+//! They say what the simulator promises; the schedules say what the engine makes of it.
 
 const std = @import("std");
 const system = @import("../linux.zig");
