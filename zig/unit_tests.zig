@@ -18,7 +18,9 @@ test {
     _ = @import("kernel/simulated/fate.zig");
     _ = @import("kernel/simulated/outcomes.zig");
     _ = @import("kernel/simulated/provided.zig");
+    _ = @import("kernel/simulated/chain_tests.zig");
     _ = @import("kernel/simulated/tests.zig");
+    _ = @import("kernel/simulated/volume.zig");
     _ = @import("testing/canary.zig");
     _ = @import("testing/coverage.zig");
     _ = @import("testing/pattern.zig");

@@ -53,6 +53,12 @@ pub const errno = struct {
     pub const already = negative(.ALREADY);
     pub const canceled = negative(.CANCELED);
     pub const nametoolong = negative(.NAMETOOLONG);
+    pub const fault = negative(.FAULT);
+    pub const fbig = negative(.FBIG);
+    pub const isdir = negative(.ISDIR);
+    pub const notdir = negative(.NOTDIR);
+    pub const notsock = negative(.NOTSOCK);
+    pub const spipe = negative(.SPIPE);
 
     fn negative(comptime code: linux.E) i32 {
         return -@as(i32, @intFromEnum(code));

@@ -5,8 +5,9 @@
 //! order, takes parts, fails, runs out, and checks that what it was given keeps still until the
 //! last CQE (I1). What only a bug of ours can cause is kept in `violation`. Called through
 //! `kernel.zig` by the engine, and directly by tests, which also drive the peers. Parts:
-//! `operations.zig` performs, `network.zig` holds sockets, `peers.zig` the other ends,
-//! `provided.zig` receive buffers, `fate.zig` the dice, `outcomes.zig` the counts.
+//! `operations.zig` runs operations and chains, `streams.zig` and `system_calls.zig` perform,
+//! `network.zig` holds sockets, `peers.zig` the other ends, `volume.zig` files, `provided.zig`
+//! receive buffers, `registered.zig` the tables, `fate.zig` the dice, `outcomes.zig` the counts.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -16,6 +17,10 @@ const SocketAddress = @import("address.zig").SocketAddress;
 const Fate = @import("simulated/fate.zig").Fate;
 const Network = @import("simulated/network.zig").Network;
 const Provided = @import("simulated/provided.zig").Provided;
+const Registered = @import("simulated/registered.zig").Registered;
+const Volume = @import("simulated/volume.zig").Volume;
+const system_calls = @import("simulated/system_calls.zig");
+const none = @import("simulated/network.zig").none;
 const operations = @import("simulated/operations.zig");
 const Operation = operations.Operation;
 const errno = system.errno;
@@ -39,7 +44,9 @@ pub const Simulated = struct {
     fate: Fate,
     clock: *Clock,
     network: Network,
+    volume: Volume,
     provided: Provided,
+    registered: Registered,
     outcomes: outcomes.Outcomes,
     sqes: []Sqe,
     sq_head: u32,
@@ -55,13 +62,14 @@ pub const Simulated = struct {
     overflow_count: u32,
     pending: std.ArrayList(*Operation),
     spare: std.ArrayList(*Operation),
+    /// The chain that the present submission is about.
+    chain_head: ?*Operation,
+    chain_tail: ?*Operation,
     /// Peers made by CONNECT that the test has not taken yet.
     connected: std.ArrayList(u32),
     /// Completion queue entries that were readable so far.
     events: u64,
     closed: bool,
-    /// Registered files; empty places are -1.
-    files: std.ArrayList(i32),
     /// The first thing seen that only a bug above the seam can cause.
     violation: ?[]const u8,
 
@@ -83,8 +91,10 @@ pub const Simulated = struct {
             .allocator = allocator,
             .fate = .init(config.seed, config.faults),
             .clock = clock,
-            .network = try .init(allocator, config.limits, &kernel.fate),
+            .network = try .init(allocator, config.limits, &kernel.fate, &kernel.volume),
+            .volume = .{ .allocator = allocator },
             .provided = .{},
+            .registered = .{},
             .outcomes = .{},
             .sqes = sqes,
             .sq_head = 0,
@@ -98,10 +108,11 @@ pub const Simulated = struct {
             .overflow_count = 0,
             .pending = .empty,
             .spare = .empty,
+            .chain_head = null,
+            .chain_tail = null,
             .connected = .empty,
             .events = 0,
             .closed = false,
-            .files = .empty,
             .violation = null,
         };
         return kernel;
@@ -109,6 +120,7 @@ pub const Simulated = struct {
 
     pub fn destroy(kernel: *Simulated) void {
         const allocator = kernel.allocator;
+        for (kernel.pending.items) |operation| operations.abandon_followers(kernel, operation);
         for ([_]*std.ArrayList(*Operation){ &kernel.pending, &kernel.spare }) |list| {
             for (list.items) |operation| {
                 operation.parts.deinit(allocator);
@@ -118,7 +130,8 @@ pub const Simulated = struct {
         }
         kernel.completed.deinit(allocator);
         kernel.connected.deinit(allocator);
-        kernel.files.deinit(allocator);
+        kernel.registered.deinit(allocator);
+        kernel.volume.deinit();
         if (kernel.provided.buffers.len > 0) kernel.provided.deinit(allocator);
         kernel.network.deinit(allocator);
         allocator.free(kernel.sqes);
@@ -158,10 +171,11 @@ pub const Simulated = struct {
         if (kernel.sq_count > 0 and kernel.fate.strikes("enter_again")) return errno.again;
         var submitted = kernel.sq_count;
         if (submitted > 1 and kernel.fate.strikes("enter_partial")) {
-            submitted = 1 + kernel.fate.below(submitted - 1);
+            submitted = kernel.whole_chains(1 + kernel.fate.below(submitted - 1));
         }
         const all = submitted == kernel.sq_count;
         for (0..submitted) |_| kernel.submit_one();
+        operations.end_chain(kernel);
         // An enter that takes only a part returns before it looks at completions (K13).
         if (!all) return @intCast(submitted);
         // Now and then much happened since the last time.
@@ -185,6 +199,17 @@ pub const Simulated = struct {
             const next = operations.next_deadline(kernel) orelse return;
             kernel.clock.now = @max(kernel.clock.now, next);
         }
+    }
+
+    /// So many entries, and what is linked to the last one: a kernel that is out of memory may end
+    /// a chain in its middle, but nobody above the seam could do anything about it.
+    fn whole_chains(kernel: *const Simulated, least: u32) u32 {
+        var count = least;
+        while (count < kernel.sq_count) : (count += 1) {
+            const last = (kernel.sq_head + count - 1) % kernel.sqes.len;
+            if (!operations.is_linked(&kernel.sqes[last])) break;
+        }
+        return count;
     }
 
     fn submit_one(kernel: *Simulated) void {
@@ -301,44 +326,51 @@ pub const Simulated = struct {
     pub fn files_register(kernel: *Simulated, count: u32) i32 {
         // Refused by chance, as by RLIMIT_NOFILE: plain descriptors then.
         if (kernel.fate.chance(333)) return errno.mfile;
-        kernel.files.appendNTimes(kernel.allocator, -1, count) catch out_of_memory();
+        const files = &kernel.registered.files;
+        files.appendNTimes(kernel.allocator, none, count) catch out_of_memory();
         return 0;
     }
 
     pub fn file_set(kernel: *Simulated, place: u32, fd: i32) i32 {
-        if (place >= kernel.files.items.len) return errno.inval;
-        const held = kernel.files.items[place];
-        if (held >= 0 and fd >= 0) kernel.violate("a place of a registered file is taken twice");
-        kernel.files.items[place] = fd;
+        return kernel.registered.file_set(&kernel.network, place, fd) orelse {
+            kernel.violate("a place of a registered file is taken twice");
+            return errno.inval;
+        };
+    }
+
+    pub fn buffers_register(kernel: *Simulated, count: u32) i32 {
+        const registered = &kernel.registered;
+        if (registered.buffers_registered) return errno.busy;
+        registered.buffers.appendNTimes(kernel.allocator, &.{}, count) catch out_of_memory();
+        registered.buffers_registered = true;
         return 0;
     }
 
-    /// The entry with the descriptor in place of its place in the table.
-    pub fn resolve_file(kernel: *Simulated, entry: *const Sqe) Sqe {
-        var resolved = entry.*;
-        if (entry.flags & system.sqe_flag.fixed_file == 0) return resolved;
-        resolved.flags &= ~system.sqe_flag.fixed_file;
-        const place: u32 = @bitCast(entry.fd);
-        resolved.fd = if (place < kernel.files.items.len) kernel.files.items[place] else -1;
-        return resolved;
-    }
-
-    pub fn buffers_register(_: *Simulated, _: u32) i32 {
+    pub fn buffer_set(kernel: *Simulated, place: u32, bytes: []u8) i32 {
+        if (place >= kernel.registered.buffers.items.len) return errno.inval;
+        if (kernel.fate.strikes("buffer_set")) return errno.nomem;
+        kernel.registered.buffers.items[place] = bytes;
         return 0;
     }
 
-    pub fn buffer_set(_: *Simulated, _: u32, _: []u8) i32 {
-        return 0;
+    pub fn buffers_unregister(kernel: *Simulated) void {
+        const registered = &kernel.registered;
+        if (!registered.buffers_registered) kernel.violate("no buffers are registered");
+        for (kernel.pending.items) |operation| {
+            if (operations.chain_has_fixed_buffer(operation)) {
+                kernel.violate("buffers are unregistered that an operation uses");
+            }
+        }
+        registered.buffers.clearRetainingCapacity();
+        registered.buffers_registered = false;
     }
-
-    pub fn buffers_unregister(_: *Simulated) void {}
 
     pub fn supports(_: *const Simulated, _: system.Op) bool {
         return true;
     }
 
-    pub fn plain(_: *Simulated, entry: *const Sqe) i32 {
-        return if (entry.opcode == .NOP) 0 else errno.notsup;
+    pub fn plain(kernel: *Simulated, entry: *const Sqe) i32 {
+        return system_calls.plain(kernel, entry);
     }
 
     pub fn arm(kernel: *Simulated) bool {
@@ -414,5 +446,6 @@ pub fn out_of_memory() noreturn {
 }
 
 test {
+    _ = @import("simulated/chain_tests.zig");
     _ = @import("simulated/tests.zig");
 }

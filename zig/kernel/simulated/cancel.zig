@@ -57,11 +57,11 @@ fn answer(kernel: *Simulated, user_data: u64, all: bool, result: i32) void {
 fn matches(operation: *const Operation, target: Target) bool {
     return switch (target) {
         .user_data => |user_data| operation.user_data == user_data,
-        .socket => |socket| operation.socket == socket,
+        .socket => |socket| operation.socket == socket or operation.source == socket,
     };
 }
 
-fn cancel_one(kernel: *Simulated, operation: *Operation) i32 {
+pub fn cancel_one(kernel: *Simulated, operation: *Operation) i32 {
     if (operation.stage != .going) return errno.already;
     // close(2) has begun when its SQE is taken, and can't be taken back.
     if (operation.row == .close) return errno.already;

@@ -36,6 +36,12 @@ pub const Faults = struct {
     address: u16 = 0,
     option: u16 = 0,
     send_now: u16 = 0,
+    /// A system call on files, names or new sockets fails (-EIO).
+    call: u16 = 0,
+    /// A read or write moves less than it could.
+    short: u16 = 0,
+    /// A registered buffer is refused (-ENOMEM).
+    buffer_set: u16 = 0,
 };
 
 pub const Fate = struct {

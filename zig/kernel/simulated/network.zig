@@ -1,10 +1,11 @@
 //! The simulated network: descriptors, sockets, and the peers at the other ends.
 //!
 //! A descriptor is the lowest free number, as in a real process, so that a use after close meets
-//! its successor. A socket lives until its descriptor is closed *and* no pending operation names it
-//! (KERNEL: closing completes nothing). A peer is one connection's other end; the test drives it
-//! through `peers.zig`. Stream semantics are TCP's: data before FIN or RST stays readable, an error
-//! is reported once, closing with unread data resets.
+//! its successor. A socket lives until its descriptor is closed *and* no pending operation or place
+//! of a registered file names it (KERNEL: closing completes nothing). A peer is one connection's
+//! other end; the test drives it through `peers.zig`. Stream semantics are TCP's: data before FIN
+//! or RST stays readable, an error is reported once, closing with unread data resets. An open file
+//! of the volume has a descriptor and a socket's place, too; a pipe is a stream that is no socket.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -13,12 +14,14 @@ const seam = @import("../../kernel.zig");
 const SocketAddress = @import("../address.zig").SocketAddress;
 const ByteQueue = @import("byte_queue.zig").ByteQueue;
 const Fate = @import("fate.zig").Fate;
+const Volume = @import("volume.zig").Volume;
 const errno = system.errno;
 
 pub const none = std.math.maxInt(u32);
 /// The standard streams of a real process are below.
 const fd_first = 3;
 pub const backlog_max = 16;
+const shut_read = 0;
 
 pub const Limits = struct {
     descriptors: u32 = 128,
@@ -29,12 +32,19 @@ pub const Limits = struct {
 
 /// fresh ─bind─▶ bound ─listen─▶ listening
 ///   └──────CONNECT──────▶ connecting ─▶ connected ─▶ dead
-pub const SocketState = enum { fresh, bound, listening, connecting, connected, dead };
+/// An open file is none of these for all its life.
+pub const SocketState = enum { fresh, bound, listening, connecting, connected, dead, file };
 
 pub const Socket = struct {
     state: SocketState,
-    /// The descriptor, if open, and each pending operation.
+    /// The descriptor, if open, each pending operation, and `places`.
     references: u32,
+    /// Places of registered files that hold it.
+    places: u32 = 0,
+    /// Of an open file: where the volume keeps it, and where the next read or write begins.
+    node: u32 = none,
+    position: u64 = 0,
+    is_pipe: bool = false,
     peer: u32 = none,
     /// Reported by the next operation, once.
     failure: i32 = 0,
@@ -77,6 +87,7 @@ pub const Peer = struct {
 
 pub const Network = struct {
     fate: *Fate,
+    volume: *Volume,
     limits: Limits,
     descriptors: []u32,
     sockets: []Socket,
@@ -89,7 +100,12 @@ pub const Network = struct {
     /// Uses of a descriptor that was not open.
     bad_descriptors: u32 = 0,
 
-    pub fn init(allocator: std.mem.Allocator, limits: Limits, fate: *Fate) !Network {
+    pub fn init(
+        allocator: std.mem.Allocator,
+        limits: Limits,
+        fate: *Fate,
+        volume: *Volume,
+    ) !Network {
         const stream_memory = @as(usize, limits.peers) * 2 * limits.stream_bytes;
         const descriptors = try allocator.alloc(u32, limits.descriptors);
         errdefer allocator.free(descriptors);
@@ -103,6 +119,7 @@ pub const Network = struct {
         @memset(peers, .{});
         return .{
             .fate = fate,
+            .volume = volume,
             .limits = limits,
             .descriptors = descriptors,
             .sockets = sockets,
@@ -149,11 +166,18 @@ pub const Network = struct {
         return .{ .refused = errno.nfile };
     }
 
+    /// Takes back a descriptor that `open` has just made.
+    pub fn abandon(network: *Network, fd: i32) void {
+        network.drop_reference(network.find(fd).?);
+        network.descriptors[@intCast(fd - fd_first)] = none;
+    }
+
     /// close(2).
     pub fn close(network: *Network, fd: i32) i32 {
         const socket = network.find(fd) orelse return errno.badf;
         network.descriptors[@intCast(fd - fd_first)] = none;
-        if (network.sockets[socket].references > 1) network.closed_under_operation += 1;
+        const held = network.sockets[socket].references - network.sockets[socket].places;
+        if (held > 1) network.closed_under_operation += 1;
         network.drop_reference(socket);
         // The descriptor is gone whatever close(2) says.
         return if (network.fate.strikes("close")) errno.io else 0;
@@ -169,6 +193,7 @@ pub const Network = struct {
         assert(socket.references > 0);
         socket.references -= 1;
         if (socket.references > 0) return;
+        if (socket.state == .file) return network.volume.close(socket.node);
         for (socket.waiting[0..socket.waiting_count]) |peer| network.reset_peer(peer);
         if (socket.peer == none) return;
         const peer = &network.peers[socket.peer];
@@ -233,6 +258,34 @@ pub const Network = struct {
         return address;
     }
 
+    /// For tests: one end of a pipe behind a descriptor, a peer at the other end; null when there
+    /// are too many. It is a stream in both directions, as a pair of pipes would be.
+    pub fn pipe(network: *Network) ?struct { fd: i32, peer: u32 } {
+        const peer = network.claim_peer() orelse return null;
+        const fd = switch (network.open()) {
+            .fd => |fd| fd,
+            .refused => {
+                network.peers[peer].in_use = false;
+                return null;
+            },
+        };
+        const index = network.find(fd).?;
+        network.join(index, peer);
+        network.sockets[index].is_pipe = true;
+        return .{ .fd = fd, .peer = network.peers[peer].id };
+    }
+
+    pub fn is_socket(network: *const Network, index: u32) bool {
+        return network.sockets[index].state != .file and !network.sockets[index].is_pipe;
+    }
+
+    /// Room for bytes to send, or an error that a send would meet at once.
+    pub fn is_writable(network: *const Network, index: u32) bool {
+        const self = &network.sockets[index];
+        if (self.state != .connected or self.shut_write or self.failure != 0) return true;
+        return network.peers[self.peer].from_engine.space() > 0 or network.peers[self.peer].closed;
+    }
+
     // Side calls of the seam.
 
     pub fn create(network: *Network) i32 {
@@ -243,7 +296,11 @@ pub const Network = struct {
     }
 
     pub fn bind(network: *Network, fd: i32, target: *const SocketAddress) i32 {
-        const self = &network.sockets[network.find(fd) orelse return errno.badf];
+        return network.bind_socket(network.find(fd) orelse return errno.badf, target);
+    }
+
+    pub fn bind_socket(network: *Network, index: u32, target: *const SocketAddress) i32 {
+        const self = &network.sockets[index];
         if (self.state != .fresh) return errno.inval;
         if (network.fate.strikes("bind")) return errno.acces;
         self.local = target.*;
@@ -256,7 +313,11 @@ pub const Network = struct {
     }
 
     pub fn listen(network: *Network, fd: i32, backlog: u32) i32 {
-        const self = &network.sockets[network.find(fd) orelse return errno.badf];
+        return network.listen_socket(network.find(fd) orelse return errno.badf, backlog);
+    }
+
+    pub fn listen_socket(network: *Network, index: u32, backlog: u32) i32 {
+        const self = &network.sockets[index];
         if (self.state != .bound) return errno.inval;
         if (network.fate.strikes("listen")) return errno.nomem;
         self.state = .listening;
@@ -356,13 +417,14 @@ pub const Network = struct {
         };
     }
 
-    pub fn shutdown(network: *Network, index: u32) i32 {
+    pub fn shutdown(network: *Network, index: u32, how: u32) i32 {
         const self = &network.sockets[index];
         if (self.state != .connected) return errno.notconn;
         if (network.fate.strikes("shutdown")) {
             network.break_socket(index, errno.timedout);
             return errno.notconn;
         }
+        if (how == shut_read) return 0; // what comes after it is not simulated
         self.shut_write = true;
         network.peers[self.peer].ended = true;
         return 0;

@@ -1,9 +1,12 @@
-//! What the simulated kernel does with an SQE: accept it, attempt it, complete it.
+//! What the simulated kernel does with an SQE: take it, start it, attempt it, complete it.
 //!
-//! A submitted operation is pending until an attempt ends it; attempts happen in random order, a
-//! few in each enter. Sockets are looked up when an operation is submitted and held until its last
-//! CQE (K5); headers and vectors are read then, too, while data is read and written as late as
-//! possible. A send's memory is read again when it completes and must be what was taken (I1).
+//! What an SQE names in memory besides data (addresses, times, headers, vectors, paths) is copied
+//! when the SQE is taken; its descriptor is looked up when the operation starts and held until its
+//! last CQE (K5); data is read and written as late as possible. A started operation is pending
+//! until an attempt ends it; attempts happen in random order, a few in each enter. Members of a
+//! chain start one after the other: one that fails, or comes short, ends those behind it unless its
+//! link is a hard one, and a chain ends with its submission. Memory that is sent or written must be
+//! what it was when it completes (I1). `streams.zig` and `system_calls.zig` perform.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -12,21 +15,28 @@ const SocketAddress = @import("../address.zig").SocketAddress;
 const simulated = @import("../simulated.zig");
 const network_file = @import("network.zig");
 const cancel = @import("cancel.zig");
+const importing = @import("importing.zig");
+const streams = @import("streams.zig");
+const system_calls = @import("system_calls.zig");
+const Path = @import("volume.zig").Path;
 const Row = @import("outcomes.zig").Row;
 const Column = @import("outcomes.zig").Column;
 const Simulated = simulated.Simulated;
 const errno = system.errno;
-const none = network_file.none;
+pub const none = network_file.none;
 
-/// going ──cancel──▶ cancelled ──▶ (its CQE)
-///   └──cancel that comes too late──▶ running ──▶ (its CQE, either way)
-pub const Stage = enum { going, cancelled, running };
+/// taken ──its turn in the chain──▶ going ──cancel──▶ cancelled ──▶ (its CQE)
+///   └──the chain breaks──▶ (its CQE)  └──cancel that comes too late──▶ running ──▶ (its CQE)
+pub const Stage = enum { taken, going, cancelled, running };
 
 pub const Operation = struct {
+    sqe: system.Sqe,
     row: Row,
     stage: Stage,
     user_data: u64,
     socket: u32,
+    /// The source of a splice.
+    source: u32,
     fd: i32,
     multishot: bool,
     /// IOSQE_BUFFER_SELECT.
@@ -35,58 +45,85 @@ pub const Operation = struct {
     dont_wait: bool,
     /// An attempt was made.
     tried: bool,
-    /// The bytes to send, or the one buffer to receive into.
+    /// It names a registered buffer.
+    fixed_buffer: bool,
+    /// What was wrong when it was taken, or 0.
+    refused: i32,
+    /// The bytes to move, or where to.
     parts: std.ArrayList(system.Iovec),
     total: usize,
     done: usize,
-    /// Of the bytes taken so far.
+    /// Of the bytes taken so far; of all of them where they are written to a file.
     hash: std.hash.Wyhash,
     deadline_ns: u64,
     target: SocketAddress,
-    accepted_name: u64,
-    accepted_name_len: u64,
+    name: u64,
+    name_len: u64,
+    paths: [2]Path,
+    /// The readiness that a multishot poll told last.
+    told: u32,
+    told_bytes: usize,
+    /// The one that starts when this one ends; behind a hard link whatever its end.
+    next: ?*Operation,
+    hard: bool,
+    /// The LINK_TIMEOUT of this one, and the other way round.
+    timeout: ?*Operation,
+    timed: ?*Operation,
 };
 
-const parts_max = 1024; // UIO_MAXIOV
+const known_flags = system.sqe_flag.buffer_select | system.sqe_flag.fixed_file | link_flags;
+const link_flags = system.sqe_flag.io_link | system.sqe_flag.io_hardlink;
+
+pub fn is_linked(sqe: *const system.Sqe) bool {
+    return sqe.flags & link_flags != 0;
+}
 
 // Submission.
 
-pub fn submit(kernel: *Simulated, given: *const system.Sqe) void {
-    const resolved = kernel.resolve_file(given);
-    const sqe = &resolved;
+pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
+    if (sqe.flags & ~known_flags != 0) kernel.violate("an SQE has a flag that is not simulated");
     const selects = sqe.flags & system.sqe_flag.buffer_select != 0;
-    if (sqe.flags & ~system.sqe_flag.buffer_select != 0) {
-        kernel.violate("an SQE has a flag that is not simulated");
-    }
     if (selects and (sqe.opcode != .RECV or sqe.buf_index != 0)) {
         kernel.violate("buffer select with another operation or group than is simulated");
     }
-    switch (sqe.opcode) {
-        .NOP => {
-            kernel.outcomes.count(.nop, .full);
-            kernel.post(sqe.user_data, 0, 0);
-        },
-        .ASYNC_CANCEL => cancel.submit(kernel, sqe),
-        .TIMEOUT => start(kernel, sqe, .timeout, none),
-        .CLOSE => start(kernel, sqe, .close, none),
-        .ACCEPT, .CONNECT, .RECV, .SEND, .SENDMSG, .SHUTDOWN => {
-            const row = row_of(sqe);
-            const socket = kernel.network.find(sqe.fd) orelse {
-                kernel.outcomes.count(row, .errno);
-                return kernel.post(sqe.user_data, errno.badf, 0);
-            };
-            start(kernel, sqe, row, socket);
-        },
-        else => {
-            kernel.violate("an SQE has an opcode that is not simulated");
-            kernel.post(sqe.user_data, errno.inval, 0);
-        },
+    const operation = take(kernel, sqe);
+    if (operation.row == .link_timeout) {
+        const timed = kernel.chain_tail orelse return refuse_timeout(kernel, operation);
+        if (timed.timeout != null) return refuse_timeout(kernel, operation);
+        timed.timeout = operation;
+        operation.timed = timed;
+    } else if (kernel.chain_tail) |tail| {
+        tail.next = operation;
+        kernel.chain_tail = operation;
+    } else {
+        kernel.chain_head = operation;
+        kernel.chain_tail = operation;
     }
+    if (!is_linked(sqe)) end_chain(kernel);
+}
+
+fn refuse_timeout(kernel: *Simulated, operation: *Operation) void {
+    kernel.violate("a LINK_TIMEOUT follows no operation that is linked to it");
+    kernel.post(operation.user_data, errno.inval, 0);
+    recycle(kernel, operation);
+}
+
+/// The end of a submission ends the chain: what comes later is not part of it.
+pub fn end_chain(kernel: *Simulated) void {
+    const head = kernel.chain_head orelse return;
+    kernel.chain_head = null;
+    kernel.chain_tail = null;
+    start(kernel, head);
 }
 
 fn row_of(sqe: *const system.Sqe) Row {
     const wait_all = sqe.rw_flags & system.socket_flag.wait_all != 0;
     return switch (sqe.opcode) {
+        .NOP => .nop,
+        .ASYNC_CANCEL => .cancel,
+        .TIMEOUT => .timeout,
+        .LINK_TIMEOUT => .link_timeout,
+        .CLOSE => .close,
         .ACCEPT => if (sqe.ioprio & system.sqe_flag.accept_multishot != 0)
             .accept_multishot
         else
@@ -98,41 +135,52 @@ fn row_of(sqe: *const system.Sqe) Row {
             .receive_selected
         else
             .receive_plain,
+        .RECVMSG => .receive_plain,
         .SEND => if (wait_all) .send_all else .send,
         .SENDMSG => if (wait_all) .sendmsg_all else .sendmsg,
         .SHUTDOWN => .shutdown,
-        else => unreachable, // `submit` asks for these only
+        else => .system_call,
     };
 }
 
-fn start(kernel: *Simulated, sqe: *const system.Sqe, row: Row, socket: u32) void {
+/// The operation of an SQE, with a copy of everything but the data that it names.
+pub fn take(kernel: *Simulated, sqe: *const system.Sqe) *Operation {
     const operation = claim(kernel);
+    const row = row_of(sqe);
     operation.* = .{
+        .sqe = sqe.*,
         .row = row,
-        .stage = .going,
+        .stage = .taken,
         .user_data = sqe.user_data,
-        .socket = socket,
+        .socket = none,
+        .source = none,
         .fd = sqe.fd,
-        .multishot = row == .accept_multishot or row == .receive_multishot,
+        .multishot = row == .accept_multishot or row == .receive_multishot or
+            sqe.opcode == .POLL_ADD and sqe.len & system.sqe_flag.poll_multishot != 0,
         .selects = sqe.flags & system.sqe_flag.buffer_select != 0,
         .wait_all = sqe.rw_flags & system.socket_flag.wait_all != 0,
         .dont_wait = sqe.rw_flags & system.socket_flag.dont_wait != 0,
         .tried = false,
+        .fixed_buffer = false,
+        .refused = 0,
         .parts = operation.parts,
         .total = 0,
         .done = 0,
         .hash = .init(0),
         .deadline_ns = std.math.maxInt(u64),
         .target = undefined,
-        .accepted_name = sqe.addr,
-        .accepted_name_len = sqe.off,
+        .name = 0,
+        .name_len = 0,
+        .paths = undefined,
+        .told = 0,
+        .told_bytes = 0,
+        .next = null,
+        .hard = sqe.flags & system.sqe_flag.io_hardlink != 0,
+        .timeout = null,
+        .timed = null,
     };
-    if (socket != none) kernel.network.add_reference(socket);
-    kernel.pending.append(kernel.allocator, operation) catch simulated.out_of_memory();
-    const refused = import(kernel, operation, sqe);
-    if (refused < 0) return finish(kernel, operation, refused);
-    // shutdown(2) may block, so a worker thread does it: never while it is submitted.
-    if (row != .shutdown and !kernel.fate.strikes("delayed")) attempt(kernel, operation);
+    operation.refused = importing.import(kernel, operation, sqe);
+    return operation;
 }
 
 fn claim(kernel: *Simulated) *Operation {
@@ -142,45 +190,58 @@ fn claim(kernel: *Simulated) *Operation {
     return operation;
 }
 
-/// What the kernel copies when it takes the SQE: addresses, times, headers, vectors.
-fn import(kernel: *Simulated, operation: *Operation, sqe: *const system.Sqe) i32 {
+// The start.
+
+/// The descriptor is looked up now: a member of a chain may use what one before it has opened.
+fn start(kernel: *Simulated, operation: *Operation) void {
+    assert(operation.stage == .taken);
+    operation.stage = .going;
+    if (operation.row == .cancel) {
+        assert(operation.next == null); // it has no link flag
+        cancel.submit(kernel, &operation.sqe);
+        return recycle(kernel, operation);
+    }
+    kernel.pending.append(kernel.allocator, operation) catch simulated.out_of_memory();
+    if (operation.timeout) |timeout| {
+        timeout.stage = .going;
+        timeout.deadline_ns += kernel.clock.now;
+        kernel.pending.append(kernel.allocator, timeout) catch simulated.out_of_memory();
+    }
+    const refused = if (operation.refused < 0) operation.refused else hold(kernel, operation);
+    if (refused < 0) return finish(kernel, operation, refused);
+    if (operation.row == .nop) return finish(kernel, operation, 0);
+    if (operation.row == .timeout) operation.deadline_ns += kernel.clock.now;
+    // shutdown(2) may block, so a worker thread does it: never while it is submitted.
+    if (operation.row == .shutdown or kernel.fate.strikes("delayed")) return;
+    attempt(kernel, operation);
+}
+
+/// Holds what the operation works on until its last CQE; 0 or an errno.
+pub fn hold(kernel: *Simulated, operation: *Operation) i32 {
+    const network = &kernel.network;
     switch (operation.row) {
-        .timeout => {
-            const duration: *const system.Timespec = @ptrFromInt(sqe.addr);
-            if (sqe.len != 1 or duration.sec < 0 or duration.nsec < 0) return errno.inval;
-            operation.deadline_ns = kernel.clock.now +
-                @as(u64, @intCast(duration.sec)) * std.time.ns_per_s +
-                @as(u64, @intCast(duration.nsec));
-        },
-        .connect => {
-            if (sqe.off > @sizeOf(@FieldType(SocketAddress, "bytes"))) return errno.inval;
-            const bytes: [*]const u8 = @ptrFromInt(sqe.addr);
-            operation.target = .{ .bytes = @splat(0), .len = @intCast(sqe.off) };
-            @memcpy(operation.target.bytes[0..sqe.off], bytes[0..sqe.off]);
-            const socket = &kernel.network.sockets[operation.socket];
-            if (socket.state != .fresh and socket.state != .bound) return errno.already;
-            socket.state = .connecting;
-        },
-        .send, .send_all, .receive_plain => add_part(kernel, operation, sqe.addr, sqe.len),
-        .sendmsg, .sendmsg_all => {
-            const header: *const system.MessageHeader = @ptrFromInt(sqe.addr);
-            if (header.iovlen > parts_max) return errno.inval;
-            for (header.iov[0..header.iovlen]) |part| {
-                add_part(kernel, operation, @intFromPtr(part.base), part.len);
-            }
-        },
-        .shutdown => if (sqe.len != system.socket_flag.shut_write) return errno.inval,
+        .nop, .timeout => return 0,
+        .close => return if (is_fixed_file(&operation.sqe)) errno.badf else 0,
+        .system_call => if (!system_calls.names_descriptor(operation.sqe.opcode)) return 0,
         else => {},
     }
+    const index = kernel.registered.find(network, &operation.sqe) orelse return errno.badf;
+    const needs_socket = operation.row != .system_call or
+        operation.sqe.opcode == .BIND or operation.sqe.opcode == .LISTEN;
+    if (needs_socket and !network.is_socket(index)) return errno.notsock;
+    if (operation.row == .connect) {
+        const socket = &network.sockets[index];
+        if (socket.state != .fresh and socket.state != .bound) return errno.already;
+        socket.state = .connecting;
+    }
+    network.add_reference(index);
+    operation.socket = index;
+    if (operation.row == .system_call) return system_calls.hold(kernel, operation);
     return 0;
 }
 
-fn add_part(kernel: *Simulated, operation: *Operation, address: u64, len: usize) void {
-    if (len == 0) return;
-    const base: [*]const u8 = @ptrFromInt(address);
-    operation.parts.append(kernel.allocator, .{ .base = base, .len = len }) catch
-        simulated.out_of_memory();
-    operation.total += len;
+fn is_fixed_file(sqe: *const system.Sqe) bool {
+    return sqe.flags & system.sqe_flag.fixed_file != 0;
 }
 
 // Progress.
@@ -197,18 +258,19 @@ pub fn progress(kernel: *Simulated, count: u32) void {
 
 /// Attempts each pending operation once: nothing that could go on is left alone.
 pub fn progress_all(kernel: *Simulated) void {
-    // From the end: an operation that ends is replaced by one that was attempted already.
+    // From the end: an operation that ends is replaced by one that was attempted already. The end
+    // of one may be that of others, too.
     var at = kernel.pending.items.len;
     while (at > 0) {
         at -= 1;
-        attempt(kernel, kernel.pending.items[at]);
+        if (at < kernel.pending.items.len) attempt(kernel, kernel.pending.items[at]);
     }
 }
 
 pub fn next_deadline(kernel: *const Simulated) ?u64 {
     var earliest: ?u64 = null;
     for (kernel.pending.items) |operation| {
-        if (operation.row != .timeout) continue;
+        if (operation.row != .timeout and operation.row != .link_timeout) continue;
         earliest = @min(earliest orelse operation.deadline_ns, operation.deadline_ns);
     }
     return earliest;
@@ -216,6 +278,7 @@ pub fn next_deadline(kernel: *const Simulated) ?u64 {
 
 fn attempt(kernel: *Simulated, operation: *Operation) void {
     switch (operation.stage) {
+        .taken => unreachable, // it is not pending before its start
         .going => {},
         .cancelled => return finish_cancelled(kernel, operation),
         .running => {
@@ -228,139 +291,35 @@ fn attempt(kernel: *Simulated, operation: *Operation) void {
         .timeout => if (kernel.clock.now >= operation.deadline_ns) {
             finish(kernel, operation, errno.time);
         },
+        .link_timeout => if (kernel.clock.now >= operation.deadline_ns) expire(kernel, operation),
         .close => finish(kernel, operation, kernel.network.close(operation.fd)),
         .shutdown => {
             if (kernel.fate.chance(500)) return; // no worker thread is free yet
-            finish(kernel, operation, kernel.network.shutdown(operation.socket));
+            const how = operation.sqe.len;
+            finish(kernel, operation, kernel.network.shutdown(operation.socket, how));
         },
-        .accept, .accept_multishot => attempt_accept(kernel, operation),
-        .connect => attempt_connect(kernel, operation),
-        .receive_plain, .receive_selected, .receive_multishot => receive(kernel, operation),
-        .send, .send_all, .sendmsg, .sendmsg_all => attempt_send(kernel, operation),
-        .nop, .cancel, .cancel_all => unreachable, // these complete when they are submitted
+        .accept, .accept_multishot => streams.accept(kernel, operation),
+        .connect => streams.connect(kernel, operation),
+        .receive_plain, .receive_selected, .receive_multishot => streams.receive(kernel, operation),
+        .send, .send_all, .sendmsg, .sendmsg_all => streams.send(kernel, operation),
+        .system_call => system_calls.attempt(kernel, operation),
+        .nop, .cancel, .cancel_all => unreachable, // these complete when they start
     }
 }
 
-fn attempt_accept(kernel: *Simulated, operation: *Operation) void {
-    const fd = switch (kernel.network.accept(operation.socket)) {
-        .done => |fd| fd,
-        .blocked => return,
-    };
-    if (fd >= 0 and operation.accepted_name != 0) write_name(kernel, operation, fd);
-    finish_shot(kernel, operation, fd, 0, .full);
-}
-
-fn write_name(kernel: *Simulated, operation: *Operation, fd: i32) void {
-    const name = &kernel.network.sockets[kernel.network.find(fd).?].remote;
-    const out: [*]u8 = @ptrFromInt(operation.accepted_name);
-    const len: *u32 = @ptrFromInt(operation.accepted_name_len);
-    const count = @min(len.*, name.len);
-    @memcpy(out[0..count], name.bytes[0..count]);
-    len.* = name.len;
-}
-
-fn attempt_connect(kernel: *Simulated, operation: *Operation) void {
-    const socket = &kernel.network.sockets[operation.socket];
-    if (kernel.fate.chance(700)) return; // the handshake takes its time
-    if (kernel.network.fate.strikes("connect")) {
-        socket.state = .dead;
-        const failures = [_]i32{ errno.connrefused, errno.timedout, errno.connreset };
-        return finish(kernel, operation, kernel.fate.one_of(i32, &failures));
-    }
-    const peer = kernel.network.claim_peer() orelse {
-        socket.state = .dead;
-        return finish(kernel, operation, errno.timedout);
-    };
-    kernel.network.peers[peer].address = operation.target;
-    kernel.network.join(operation.socket, peer);
-    const id = kernel.network.peers[peer].id;
-    kernel.connected.append(kernel.allocator, id) catch simulated.out_of_memory();
-    finish(kernel, operation, 0);
-}
-
-fn receive(kernel: *Simulated, operation: *Operation) void {
-    const network = &kernel.network;
-    const first = !operation.tried;
-    operation.tried = true;
-    const socket = &network.sockets[operation.socket];
-    if (socket.state == .connected and kernel.fate.strikes("broken")) {
-        network.break_socket(operation.socket, errno.timedout);
-    }
-    // A buffer is chosen before the socket is looked at; when it is armed, at once (K9).
-    const starved = operation.selects and kernel.provided.published == 0;
-    if (starved and first) return finish(kernel, operation, errno.nobufs);
-    if (socket.state == .connecting or socket.state == .fresh) {
-        return finish(kernel, operation, errno.notconn);
-    }
-    if (starved and !network.is_readable(operation.socket)) return;
-    if (starved) return finish(kernel, operation, errno.nobufs);
-    const waiting = switch (network.receive_state(operation.socket)) {
-        .done => |result| result,
-        .blocked => return,
-    };
-    if (waiting <= 0) return finish(kernel, operation, waiting);
-    const part = kernel.fate.part(@intCast(waiting));
-    if (!operation.selects) {
-        const bytes = @constCast(operation.parts.items[0].base)[0..operation.total];
-        return finish(kernel, operation, @intCast(network.receive(
-            operation.socket,
-            bytes[0..@min(bytes.len, part)],
-        )));
-    }
-    const selected = kernel.provided.select().?;
-    operation.total = selected.bytes.len;
-    const count = network.receive(operation.socket, selected.bytes[0..@min(
-        selected.bytes.len,
-        part,
-    )]);
-    const flags = system.cqe_flag.buffer |
-        @as(u32, selected.id) << system.cqe_flag.buffer_shift;
-    const column: Column = if (count == selected.bytes.len) .full else .short;
-    finish_shot(kernel, operation, @intCast(count), flags, column);
-}
-
-fn attempt_send(kernel: *Simulated, operation: *Operation) void {
-    const socket = &kernel.network.sockets[operation.socket];
-    if (socket.state == .connected and kernel.fate.strikes("broken")) {
-        kernel.network.break_socket(operation.socket, errno.connreset);
-    }
-    if (operation.total == 0) return finish(kernel, operation, 0);
-    while (operation.done < operation.total) {
-        const bytes = rest_of_part(operation);
-        switch (kernel.network.send(operation.socket, bytes)) {
-            .done => |result| {
-                // A break after a part shows as the part alone; the next operation hears more (K3).
-                if (result < 0) return finish_partly(kernel, operation, result);
-                const taken: usize = @intCast(result);
-                operation.hash.update(bytes[0..taken]);
-                operation.done += taken;
-                if (taken < bytes.len and !operation.wait_all) break;
-                if (taken < bytes.len and kernel.fate.chance(500)) return; // goes on later
-            },
-            .blocked => {
-                if (operation.dont_wait) return finish_partly(kernel, operation, errno.again);
-                if (operation.wait_all or operation.done == 0) return;
-                break;
-            },
-        }
-    }
-    finish(kernel, operation, @intCast(operation.done));
-}
-
-/// The bytes that follow what is done, to the end of their part.
-fn rest_of_part(operation: *const Operation) []const u8 {
-    var skip = operation.done;
-    for (operation.parts.items) |part| {
-        if (skip < part.len) return part.base[skip..part.len];
-        skip -= part.len;
-    }
-    unreachable; // only asked while something is left
+/// A linked time-out cancels the operation that it belongs to, as a request to cancel would.
+fn expire(kernel: *Simulated, timeout: *Operation) void {
+    const timed = timeout.timed.?;
+    timed.timeout = null;
+    timeout.timed = null;
+    const outcome = cancel.cancel_one(kernel, timed);
+    finish(kernel, timeout, if (outcome < 0) outcome else errno.time);
 }
 
 // Completion.
 
 /// One CQE of an operation that may have more: all but the last say so.
-fn finish_shot(
+pub fn finish_shot(
     kernel: *Simulated,
     operation: *Operation,
     result: i32,
@@ -373,7 +332,7 @@ fn finish_shot(
     kernel.post(operation.user_data, result, flags | system.cqe_flag.more);
 }
 
-fn finish_partly(kernel: *Simulated, operation: *Operation, failure: i32) void {
+pub fn finish_partly(kernel: *Simulated, operation: *Operation, failure: i32) void {
     const done: i32 = @intCast(operation.done);
     finish(kernel, operation, if (done > 0) done else failure);
 }
@@ -383,7 +342,7 @@ pub fn finish_cancelled(kernel: *Simulated, operation: *Operation) void {
     finish_partly(kernel, operation, errno.canceled);
 }
 
-fn finish(kernel: *Simulated, operation: *Operation, result: i32) void {
+pub fn finish(kernel: *Simulated, operation: *Operation, result: i32) void {
     const whole = operation.total == 0 or result == operation.total;
     finish_with(kernel, operation, result, 0, if (whole) .full else .short);
 }
@@ -401,26 +360,83 @@ fn finish_with(
         errno.time => .full,
         else => if (result < 0) .errno else column,
     });
-    if (is_send(operation.row)) verify_memory(kernel, operation);
+    verify_memory(kernel, operation);
     kernel.post(operation.user_data, result, flags);
-    if (operation.socket != none) kernel.network.drop_reference(operation.socket);
-    const at = std.mem.indexOfScalar(*Operation, kernel.pending.items, operation).?;
+    release(kernel, operation);
+    const at = std.mem.lastIndexOfScalar(*Operation, kernel.pending.items, operation).?;
     _ = kernel.pending.swapRemove(at);
+    if (operation.timeout) |timeout| {
+        operation.timeout = null;
+        finish(kernel, timeout, errno.canceled);
+    }
+    const next = operation.next;
+    const goes_on = operation.hard or !breaks(operation, result, column);
+    recycle(kernel, operation);
+    const follower = next orelse return;
+    if (goes_on) start(kernel, follower) else break_chain(kernel, follower);
+}
+
+/// What has not all been read or written breaks a chain; so does a send or receive that was to be
+/// whole, and every failure, an expired time-out among them.
+fn breaks(operation: *const Operation, result: i32, column: Column) bool {
+    if (result < 0) return true;
+    if (column != .short) return false;
+    return operation.row == .system_call or operation.wait_all;
+}
+
+fn break_chain(kernel: *Simulated, first: *Operation) void {
+    var rest: ?*Operation = first;
+    while (rest) |operation| {
+        rest = operation.next;
+        assert(operation.stage == .taken);
+        kernel.post(operation.user_data, errno.canceled, 0);
+        if (operation.timeout) |timeout| {
+            kernel.post(timeout.user_data, errno.canceled, 0);
+            recycle(kernel, timeout);
+        }
+        recycle(kernel, operation);
+    }
+}
+
+pub fn chain_has_fixed_buffer(first: *const Operation) bool {
+    var member: ?*const Operation = first;
+    while (member) |operation| : (member = operation.next) {
+        if (operation.fixed_buffer) return true;
+    }
+    return false;
+}
+
+/// For the end of the kernel: what waits behind a pending operation is nowhere else.
+pub fn abandon_followers(kernel: *Simulated, first: *Operation) void {
+    var member = first.next;
+    while (member) |operation| {
+        member = operation.next;
+        if (operation.timeout) |timeout| recycle(kernel, timeout);
+        recycle(kernel, operation);
+    }
+}
+
+pub fn release(kernel: *Simulated, operation: *Operation) void {
+    for ([_]u32{ operation.socket, operation.source }) |held| {
+        if (held != none) kernel.network.drop_reference(held);
+    }
+    operation.socket = none;
+    operation.source = none;
+}
+
+pub fn recycle(kernel: *Simulated, operation: *Operation) void {
     operation.parts.clearRetainingCapacity();
     kernel.spare.append(kernel.allocator, operation) catch simulated.out_of_memory();
 }
 
-fn is_send(row: Row) bool {
-    return switch (row) {
-        .send, .send_all, .sendmsg, .sendmsg_all => true,
-        else => false,
-    };
-}
-
-/// The kernel may have read the bytes of a send only now: they must be what they were (I1).
+/// The kernel may have read the bytes only now: they must be what they were (I1).
 fn verify_memory(kernel: *Simulated, operation: *Operation) void {
+    var left = switch (operation.row) {
+        .send, .send_all, .sendmsg, .sendmsg_all => operation.done,
+        .system_call => if (system_calls.is_write(&operation.sqe)) operation.total else return,
+        else => return,
+    };
     var hash: std.hash.Wyhash = .init(0);
-    var left = operation.done;
     for (operation.parts.items) |part| {
         const here = @min(left, part.len);
         hash.update(part.base[0..here]);
@@ -428,6 +444,6 @@ fn verify_memory(kernel: *Simulated, operation: *Operation) void {
     }
     assert(left == 0);
     if (hash.final() != operation.hash.final()) {
-        kernel.violate("memory of a send changed before its CQE");
+        kernel.violate("memory that is sent or written changed before its CQE");
     }
 }

@@ -22,6 +22,9 @@ pub const Row = enum {
     close,
     cancel,
     cancel_all,
+    link_timeout,
+    /// Files, names, new sockets, polls, splices: `testing/operations.zig` counts them by kind.
+    system_call,
 };
 
 pub const Column = enum {
