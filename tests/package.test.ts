@@ -34,7 +34,18 @@ describe("the package", () => {
     expect([code, stderr]).toEqual([0, ""]);
     const expected = Object.keys(named).sort();
     expect(JSON.parse(stdout)).toEqual({ names: expected, echoed: "by name" });
-    expect(expected).toEqual(["Ring", "UringError", "connect", "listen"]);
+    expect(expected).toEqual([
+      "BufferPool",
+      "Operation",
+      "PooledBuffer",
+      "RegisteredBuffer",
+      "RegisteredFile",
+      "Ring",
+      "UringError",
+      "connect",
+      "listen",
+      "prepare",
+    ]);
   });
 
   test("serves a library named by BUN_URING_LIBRARY", async () => {

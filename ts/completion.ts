@@ -6,6 +6,7 @@
 
 import { drainMicrotasks } from "bun:jsc";
 import { Event, NO_LISTENER, RECORD_SIZE, RECORD_WORDS } from "./abi.ts";
+import { reportUncaught } from "./errors.ts";
 import type { Memory } from "./memory.ts";
 
 /** What a handler returned: of a promise, the rejection is the handler's failure. */
@@ -30,11 +31,29 @@ export interface ListenerReceiver {
   onClosed(result: number): void;
 }
 
+/** An operation in flight; `operation.ts` implements it. */
+export interface OperationReceiver {
+  readonly generation: number;
+  /** `more`: further completions of the same operation will follow. */
+  onCompletion(result: number, more: boolean): void;
+}
+
+/** Whom the records concern, and how far they are dispatched; `engine.ts` implements it. */
 export interface Receivers {
+  readonly memory: Memory;
+  readonly operations: (OperationReceiver | undefined)[];
   readonly connections: (ConnectionReceiver | undefined)[];
   readonly listeners: (ListenerReceiver | undefined)[];
   /** A connection whose listener nobody knows any more. */
   orphan(index: number, generation: number): void;
+  /** The records of the last turn: the next one to dispatch, and their number. */
+  next: number;
+  count: number;
+  /** Records dispatched since the ring was opened, and where to stop: `runSome`. */
+  handled: number;
+  limit: number;
+  /** A handler is running: what it may not call looks here. */
+  calling: boolean;
 }
 
 const WORDS = RECORD_SIZE / 4;
@@ -42,47 +61,66 @@ const WORDS = RECORD_SIZE / 4;
 const CLOCK_STRIDE = 32;
 
 /**
- * Dispatches records from `from` up to `count`; returns the index of the first one left when
- * `deadline` (performance.now, milliseconds) has passed.
+ * Dispatches records until none is left, `limit` is reached or `deadline` (performance.now,
+ * milliseconds) has passed. The position stands in `ring`: code after an `await` runs in here and
+ * may turn the ring itself, which dispatches what is left before the records are overwritten.
  */
-export function drain(
-  memory: Memory,
-  receivers: Receivers,
-  from: number,
-  count: number,
-  deadline: number,
-): number {
-  const { records } = memory;
-  for (let i = from; i < count; i++) {
+export function drain(ring: Receivers, deadline: number): void {
+  const { records } = ring.memory;
+  const from = ring.next;
+  while (ring.next < ring.count && ring.handled < ring.limit) {
+    const i = ring.next;
     if ((i & (CLOCK_STRIDE - 1)) === CLOCK_STRIDE - 1 && performance.now() > deadline) {
       // At least one record was dispatched, so that every call makes progress.
-      if (i > from) return i;
+      if (i > from) return;
     }
-    dispatch(records, i * WORDS, receivers);
+    ring.next = i + 1;
+    ring.handled++;
+    dispatch(records, i * WORDS, ring);
   }
-  return count;
 }
 
-function dispatch(records: Int32Array, at: number, receivers: Receivers): void {
+function dispatch(records: Int32Array, at: number, ring: Receivers): void {
   const event = records[at + RECORD_WORDS.event] as Event;
   const index = records[at + RECORD_WORDS.index] as number;
+  if (event === Event.completion) {
+    complete(records, at, index, ring);
+    return;
+  }
   if (event === Event.listener_closed) {
-    receivers.listeners[index]?.onClosed(records[at + RECORD_WORDS.result] as number);
+    ring.listeners[index]?.onClosed(records[at + RECORD_WORDS.result] as number);
     return;
   }
   const generation = (records[at + RECORD_WORDS.generation] as number) >>> 0;
-  let receiver = receivers.connections[index];
+  let receiver = ring.connections[index];
   if (event === Event.open && (receiver === undefined || receiver.generation !== generation)) {
-    receiver = admit(records, at, index, generation, receivers);
+    receiver = admit(records, at, index, generation, ring);
   }
   if (receiver === undefined || receiver.generation !== generation) return;
+  ring.calling = true;
   try {
     const outcome = deliver(receiver, event, records, at);
     if (typeof outcome === "object" && outcome !== null) watch(receiver, outcome);
   } catch (error) {
     receiver.onThrown(error);
   }
+  ring.calling = false;
   // What the handler settled goes on before the next record, as after any callback of Bun's. 20 ns.
+  drainMicrotasks();
+}
+
+function complete(records: Int32Array, at: number, index: number, ring: Receivers): void {
+  const operation = ring.operations[index];
+  const generation = (records[at + RECORD_WORDS.generation] as number) >>> 0;
+  if (operation === undefined || operation.generation !== generation) return;
+  ring.calling = true;
+  try {
+    const more = records[at + RECORD_WORDS.extra] !== 0;
+    operation.onCompletion(records[at + RECORD_WORDS.result] as number, more);
+  } catch (error) {
+    reportUncaught(error);
+  }
+  ring.calling = false;
   drainMicrotasks();
 }
 
@@ -91,16 +129,16 @@ function admit(
   at: number,
   index: number,
   generation: number,
-  receivers: Receivers,
+  ring: Receivers,
 ): ConnectionReceiver | undefined {
   const from = (records[at + RECORD_WORDS.extra] as number) >>> 0;
-  const listener = from === NO_LISTENER ? undefined : receivers.listeners[from];
+  const listener = from === NO_LISTENER ? undefined : ring.listeners[from];
   if (listener === undefined) {
-    receivers.orphan(index, generation);
+    ring.orphan(index, generation);
     return undefined;
   }
   const receiver = listener.accept(index, generation);
-  receivers.connections[index] = receiver;
+  ring.connections[index] = receiver;
   return receiver;
 }
 

@@ -18,6 +18,10 @@ export class UringError extends Error {
   /** What was asked for: "listen", "connect", "write". */
   readonly operation: string;
   readonly phase: ErrorPhase;
+  /** The memory that was handed in, given back: what `read` and `write` were called with. */
+  declare buffer?: unknown;
+  /** Members of a batch that were started before it was given up; each hands its buffer back. */
+  declare operations?: readonly unknown[];
 
   constructor(
     code: ErrorCode,
@@ -69,6 +73,57 @@ export function resultError(
   const code = codeOf(result);
   const reason = sentences[code] ?? "the kernel refused";
   return new UringError(code, operation, `${operation} ${subject}: ${reason}`, phase);
+}
+
+/** How an operation on a descriptor is named in messages: "read on fd 7". */
+export function describeOperation(kind: string, fd: number): string {
+  return fd < 0 ? kind : `${kind} on fd ${fd}`;
+}
+
+const refusals: Partial<Record<ErrorCode, string>> = {
+  EAGAIN: "the submission queue is full; wait for completions, or open the ring with more entries",
+  ENOMEM: "no operation slot or memory is free; wait for completions",
+  EBUSY: "the registration is draining; register again when it is unregistered",
+  ENOENT: "nothing is registered",
+  EOVERFLOW: "offset and length reach beyond the registered buffer",
+  EINVAL: "the arguments do not fit this operation",
+  ESHUTDOWN: "the ring is closing",
+};
+
+const failures: Partial<Record<ErrorCode, string>> = {
+  ...sentences,
+  EBADF: "the descriptor is not open",
+  ECANCELED: "cancelled",
+  EEXIST: "it exists already",
+  EFAULT: "the memory is not there",
+  EINVAL: "invalid, or its memory was taken away meanwhile",
+  EISDIR: "it is a directory",
+  ENOENT: "there is no such file or directory",
+  ENOMEM: "out of memory",
+  ENOTDIR: "a part of the path is no directory",
+};
+
+/** The call was refused: nothing was submitted. */
+export function submissionError(result: number, kind: string, fd: number): UringError {
+  const code = codeOf(result);
+  const reason = refusals[code] ?? failures[code] ?? "refused";
+  return new UringError(code, kind, `${describeOperation(kind, fd)}: ${reason}`, "submission");
+}
+
+/** What an operation came to; `limited` if it had a time-out of its own. */
+export function completionError(
+  result: number,
+  kind: string,
+  fd: number,
+  limited: boolean,
+): UringError {
+  const code = codeOf(result);
+  const reason = failures[code] ?? "the kernel refused";
+  const message = `${describeOperation(kind, fd)}: ${reason}`;
+  const error = new UringError(code, kind, message, "completion");
+  if (code === "ECANCELED") error.name = "AbortError";
+  if (code === "ETIMEDOUT" && limited) error.name = "TimeoutError";
+  return error;
 }
 
 /** A wrong argument: what was expected, what came. */

@@ -1,15 +1,47 @@
 // bun-uring: the public names.
 //
-// `listen` and `connect` have the shape of Bun's; `Ring` is the engine below them.
+// `listen` and `connect` have the shape of Bun's; `Ring` and its operations are the engine below.
 
+export { type Batch, type BatchResult, type Member } from "./batch.ts";
+export {
+  BufferPool,
+  type BufferPoolOptions,
+  type BufferPoolStats,
+  PooledBuffer,
+} from "./buffer.ts";
+export type { RangeOptions, Source, Target, Transferred } from "./cargo.ts";
 export { connect, type ConnectOptions } from "./connect.ts";
+export type { BackendName } from "./engine.ts";
 export { UringError, type ErrorCode, type ErrorPhase } from "./errors.ts";
 export { listen, type Listener, type ListenOptions } from "./listen.ts";
+export type { NumericAddress } from "./memory.ts";
+export { type Callback, Operation, type OperationOptions } from "./operation.ts";
+export type { CancelFilter, File, PollEvents, PollOptions } from "./operation/control.ts";
+export type { SpliceOptions, TransferOptions, VectorOptions } from "./operation/file.ts";
+export type {
+  OpenOptions,
+  Path,
+  PathOptions,
+  RenameOptions,
+  StatusOptions,
+} from "./operation/path.ts";
+export type {
+  Accepted,
+  Message,
+  MessageOptions,
+  SocketAddress,
+  SocketTransferOptions,
+} from "./operation/socket.ts";
+export { prepare, type Prepared, type PreparedKind } from "./prepare.ts";
 export {
-  Ring,
-  type BackendName,
-  type FeatureName,
-  type RingOptions,
-  type RingStats,
-} from "./ring.ts";
+  RegisteredBuffer,
+  RegisteredFile,
+  type RegistrableBuffer,
+  type UnregisterOptions,
+} from "./registered.ts";
+export { Ring, type CloseOptions, type LinkOptions, type RingInspection } from "./ring.ts";
+export type { FeatureName, OperationName, RingOptions } from "./ring_options.ts";
 export { type BinaryType, type BinaryTypes, type Socket, type SocketHandler } from "./socket.ts";
+export type { FileStatus } from "./statx.ts";
+export type { Latency, RingStats } from "./stats.ts";
+export type { Watch, WatchEvent, WatchHandler } from "./watch.ts";

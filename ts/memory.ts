@@ -4,11 +4,13 @@
 // detached when the buffer goes back. The slab's own ArrayBuffer has a native deallocator: when it
 // dies, by `release()` or with its Worker, the ring's memory goes.
 
-import { toArrayBuffer, type Pointer } from "bun:ffi";
+import { ptr, toArrayBuffer, type Pointer } from "bun:ffi";
 import {
   ADDRESS,
   ADDRESS_SIZE,
   ADDRESS_WORDS,
+  ARGUMENTS_SIZE,
+  ARGUMENTS_WORDS,
   Family,
   RECORDS_MAX,
   RECORD_SIZE,
@@ -44,7 +46,9 @@ export interface NumericAddress {
 }
 
 type Info = { readonly [Field in keyof typeof RING_INFO_WORDS]: number };
-export type RingOptionWords = { [Field in keyof typeof RING_OPTIONS_WORDS]?: number };
+export type RingOptionWords = {
+  -readonly [Field in keyof typeof RING_OPTIONS_WORDS]?: number;
+};
 
 const F64_FIELDS = new Set<string>(["slab_address", "slab_size", "context"]);
 
@@ -69,11 +73,51 @@ export function openRing(options: RingOptionWords): { outcome: number; info: Inf
   return { outcome, info };
 }
 
+const memoryReleased = symbolAddress(native.bu_memory_released);
+
+const WORDS = ARGUMENTS_WORDS;
+
+/** The `Arguments` record: what the next operation is started with. */
+export class Arguments {
+  readonly integers: Int32Array;
+  readonly doubles: Float64Array;
+
+  constructor(slab: ArrayBuffer, offset: number) {
+    this.integers = new Int32Array(slab, offset, ARGUMENTS_SIZE / 4);
+    this.doubles = new Float64Array(slab, offset, ARGUMENTS_SIZE / 8);
+  }
+
+  /** Every field as most operations have it: no position, no flags, no time-out. */
+  reset(fd: number): void {
+    const { integers, doubles } = this;
+    integers[WORDS.fd] = fd;
+    integers[WORDS.fd_second] = -1;
+    doubles[WORDS.offset] = -1;
+    doubles[WORDS.offset_second] = -1;
+    doubles[WORDS.address] = 0;
+    integers[WORDS.length] = 0;
+    integers[WORDS.flags] = 0;
+    integers[WORDS.mode] = 0;
+    integers[WORDS.extra] = 0;
+    doubles[WORDS.timeout_ms] = -1;
+    integers[WORDS.options] = 0;
+  }
+}
+
+/**
+ * Where memory lies. It must be memory that nobody can take away while the address is in use, and
+ * the caller keeps it alive: an address roots nothing.
+ */
+export function addressOf(bytes: ArrayBufferLike | Uint8Array): number {
+  return ptr(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)) as number;
+}
+
 export class Memory {
   /** Completion records, `RECORD_SIZE / 4` words each. */
   readonly records: Int32Array;
   /** The words of `CONTROL`. */
   readonly control: Uint32Array;
+  readonly arguments: Arguments;
   readonly #slab: ArrayBuffer;
   readonly #address: number;
   readonly #context: Pointer;
@@ -93,6 +137,7 @@ export class Memory {
     const recordWords = (RECORDS_MAX * RECORD_SIZE) / 4;
     this.records = new Int32Array(this.#slab, info.records_offset, recordWords);
     this.control = new Uint32Array(this.#slab, 0, 1024);
+    this.arguments = new Arguments(this.#slab, info.arguments_offset);
   }
 
   /** Gives the slab back; every view is empty afterwards. */
@@ -120,6 +165,16 @@ export class Memory {
     return viewOver(address, 0, length, this.#context, bufferReleased);
   }
 
+  /** Page-aligned native memory that lives as long as the ring: its address, 0 if there is none. */
+  map(size: number): number {
+    return native.bu_memory_map(this.#handle, size);
+  }
+
+  /** An ArrayBuffer over mapped memory; it may outlive the ring, which stays mapped for it. */
+  mapped(address: number, length: number): ArrayBuffer | null {
+    if (native.bu_memory_view(this.#handle) < 0) return null;
+    return viewOver(address as Pointer, 0, length, this.#context, memoryReleased);
+  }
 }
 
 const { get: byteLengthGetter } = Object.getOwnPropertyDescriptor(

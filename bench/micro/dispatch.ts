@@ -30,13 +30,25 @@ function receiver(): ConnectionReceiver {
 // `drain` reads nothing but the records.
 const memory = { records: dataRecords(count) } as unknown as Memory;
 const connections = Array.from({ length: count }, receiver);
-const receivers = { connections, listeners: [], orphan() {} };
+const ring = {
+  memory,
+  connections,
+  listeners: [],
+  operations: [],
+  orphan() {},
+  next: 0,
+  count,
+  handled: 0,
+  limit: Number.POSITIVE_INFINITY,
+  calling: false,
+};
 
-drain(memory, receivers, 0, count, Number.POSITIVE_INFINITY);
+drain(ring, Number.POSITIVE_INFINITY);
 if (received !== count * 64) throw new Error(`expected ${count * 64} bytes, received ${received}`);
 
 bench(`dispatch ${count} records`, () => {
-  drain(memory, receivers, 0, count, Number.POSITIVE_INFINITY);
+  ring.next = 0;
+  drain(ring, Number.POSITIVE_INFINITY);
   do_not_optimize(received);
 });
 

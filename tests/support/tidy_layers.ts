@@ -19,10 +19,14 @@ export const ZIG_LAYERS = [
 export const SCRIPT_LAYERS = [
   /^ts\/abi\.ts$/,
   /^ts\/errors\.ts$/,
-  /^ts\/(?:native|memory|address)\.ts$/,
-  /^ts\/(?:completion|buffer|stats)\.ts$/,
-  /^ts\/(?:operation|registered)\.ts$/,
-  /^ts\/(?:ring|loop)\.ts$/,
+  /^ts\/(?:ring_options|native|memory|address)\.ts$/,
+  /^ts\/(?:completion|loans|buffer|stats)\.ts$/,
+  /^ts\/(?:operation|registered|cargo|vectors|statx)\.ts$/,
+  /^ts\/(?:engine|loop)\.ts$/,
+  /^ts\/waiting\.ts$/,
+  /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
+  /^ts\/(?:prepare|batch|watch)\.ts$/,
+  /^ts\/ring\.ts$/,
   /^ts\/(?:listen|connect|socket|datagram|file|timer|post)\.ts$/,
   /^ts\/index\.ts$/,
 ];

@@ -1,0 +1,299 @@
+// Engine: one kernel ring, its tables and its turns; what every part of `Ring` stands on.
+//
+// Owns the handle, the slab's views, the tables of receivers and the loop. `turn` is the only
+// crossing per turn (step 6 of the straight line). `waiting.ts`, the operations and `ring.ts` are
+// further floors of the same object: a user sees `Ring` alone.
+
+import {
+  Backend,
+  CONTROL_WORDS,
+  ERRNO,
+  Feature,
+  Reason,
+  Shut,
+} from "./abi.ts";
+import { drain, type ConnectionReceiver, type ListenerReceiver } from "./completion.ts";
+import { codeOf, reportUncaught, resultError, UringError } from "./errors.ts";
+import { Loop, type Turnable } from "./loop.ts";
+import { Memory, openRing } from "./memory.ts";
+import { native } from "./native.ts";
+import type { Operation } from "./operation.ts";
+import { readOptions, refusal, type FeatureName, type RingOptions } from "./ring_options.ts";
+
+export type BackendName = "uring" | "epoll";
+export type RingState = "open" | "closing" | "closed";
+
+/** Records are dispatched for at most this long before Bun's loop goes on (I9), milliseconds. */
+const DISPATCH_MS = 1;
+/** Enters per share of work: a DEFER_TASKRUN enter hands over about twenty completions. */
+const ROUNDS = 4;
+/** What `close` waits for the kernel to give everything back, milliseconds. */
+const CLOSE_TIMEOUT_MS = 1000;
+
+/** Who waits for the ring; told after each share of work and when the ring ends. */
+export interface Waiter {
+  readonly name: string;
+  check(): void;
+  /** The ring is gone; null if it was closed. */
+  end(error: UringError | null): void;
+}
+
+export class Engine implements Turnable {
+  /** The kernel interface in use. */
+  readonly backend: BackendName;
+  /** Why this backend: a sentence. */
+  readonly reason: string;
+  /** What the kernel offers and is not masked. */
+  readonly features: ReadonlySet<FeatureName>;
+  /** @internal */ readonly handle: number;
+  /** @internal */ readonly wakeFd: number;
+  /** @internal */ readonly memory: Memory;
+  /** @internal */ readonly loop: Loop;
+  /** @internal */ readonly sizes: { readonly submission: number; readonly completion: number };
+  /** @internal */ readonly closeTimeout: number;
+  /** @internal */ readonly connections: (ConnectionReceiver | undefined)[] = [];
+  /** @internal */ readonly listeners: (ListenerReceiver | undefined)[] = [];
+  /** @internal */ readonly operations: (Operation<unknown> | undefined)[] = [];
+  /** @internal Things open, and those that keep the process alive. */ openCount = 0;
+  /** @internal */ refCount = 0;
+  /** @internal Operations in flight. */ flying = 0;
+  /** @internal Descriptors that operations made and nobody took. */ reclaimed = 0;
+  /** @internal See `Receivers`. */ next = 0;
+  /** @internal */ count = 0;
+  /** @internal */ handled = 0;
+  /** @internal */ limit = Number.POSITIVE_INFINITY;
+  /** @internal */ calling = false;
+  /** @internal When the operations of this turn were submitted; 0 before the first. */ stamp = 0;
+  /** @internal Option bits of the operation that is started next: its place in a chain. */
+  linkBits = 0;
+  /** @internal */ state: RingState = "open";
+  /** @internal */ waiter: Waiter | null = null;
+  /** @internal Called at each last completion: registrations that drain. */
+  readonly drains = new Set<() => void>();
+  readonly #onLog: ((message: string) => void) | undefined;
+  #fatal: UringError | null = null;
+  #draining = false;
+
+  constructor(options: RingOptions = {}) {
+    const { outcome, info } = openRing(readOptions(options));
+    if (outcome < 0) throw refusal(outcome, info.reason, info.reason_errno);
+    this.handle = info.handle;
+    this.memory = new Memory(info);
+    this.backend = info.backend === Backend.epoll ? "epoll" : "uring";
+    this.reason = info.reason === Reason.requested
+      ? "asked for by the caller"
+      : "io_uring passed the probe: provided buffers and receives over a socket pair";
+    const names = Object.keys(Feature) as FeatureName[];
+    this.features = new Set(names.filter((name) => info.features & (1 << Feature[name])));
+    this.wakeFd = info.wake_fd | 0;
+    this.sizes = { submission: info.sq_entries, completion: info.cq_entries };
+    this.closeTimeout = options.closeTimeout ?? CLOSE_TIMEOUT_MS;
+    this.#onLog = options.onLog;
+    this.loop = new Loop(this);
+  }
+
+  get closed(): boolean {
+    return this.state === "closed";
+  }
+
+  /** The error that ended the ring, if one did: every later call throws it. */
+  get fatalError(): UringError | null {
+    return this.#fatal;
+  }
+
+  /** Operations in flight, and connections and listeners that are open. */
+  get pendingCount(): number {
+    const { control } = this.memory;
+    if (this.state === "closed") return 0;
+    return (
+      (control[CONTROL_WORDS.connections] ?? 0) +
+      (control[CONTROL_WORDS.listeners] ?? 0) +
+      this.flying
+    );
+  }
+
+  /** Hands what is queued to the kernel at once, without waiting for the end of the turn. */
+  submit(): void {
+    this.assertOpen("submit");
+    const outcome = native.bu_ring_flush(this.handle);
+    if (outcome < 0) throw resultError(outcome, "submit", "the queue", "submission");
+    this.loop.touch();
+  }
+
+  // Turns --------------------------------------------------------------------------------------
+
+  /** @internal A dispatch is under way, somewhere below in the stack. */
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** @internal One bounded share of work; true if there was any. */
+  pump(): boolean {
+    if (this.#draining || this.state === "closed" || this.#fatal !== null) return false;
+    this.#draining = true;
+    const deadline = performance.now() + DISPATCH_MS;
+    let worked = false;
+    try {
+      for (let round = 0; round < ROUNDS; round++) {
+        if (this.next >= this.count && this.#turn(0) <= 0) break;
+        worked = true;
+        drain(this, deadline);
+        if (this.next < this.count) break;
+      }
+    } finally {
+      this.#draining = false;
+    }
+    this.waiter?.check();
+    return worked;
+  }
+
+  /**
+   * @internal What is ready, after waiting for at most `waitMs` (up to 1000) if nothing is: the
+   * number handled. Also from within a dispatch, in code after an `await`: what the dispatch has
+   * left is handled first, since the turn writes over it.
+   */
+  turnNow(waitMs: number): number {
+    const before = this.handled;
+    const outer = this.#draining;
+    const held = this.loop.hold();
+    this.#draining = true;
+    try {
+      if (this.next < this.count) drain(this, Number.POSITIVE_INFINITY);
+      const wait = this.handled > before ? 0 : waitMs;
+      if (this.next >= this.count && this.#turn(wait) > 0) drain(this, Number.POSITIVE_INFINITY);
+    } finally {
+      this.#draining = outer;
+      this.loop.release(held);
+    }
+    this.waiter?.check();
+    return this.handled - before;
+  }
+
+  /** One crossing: the number of records. An interrupted wait is none; its caller goes on. */
+  #turn(waitMs: number): number {
+    const count = native.bu_ring_turn(this.handle, waitMs);
+    this.stamp = 0;
+    this.next = 0;
+    this.count = Math.max(count, 0);
+    if (count < 0 && count !== -ERRNO.EINTR) this.latch(count);
+    return count;
+  }
+
+  /** @internal An error after which nothing works: told to everything that is open, once (I8). */
+  latch(result: number): void {
+    if (this.#fatal !== null) return;
+    this.#fatal = new UringError(
+      codeOf(result),
+      "turn",
+      "the ring failed and is lost; open a new one",
+      "completion",
+    );
+    this.log(`bun-uring: ${this.#fatal.message}`);
+    this.loop.close();
+    this.end(result);
+  }
+
+  /** @internal Tells everything that is open that it is gone. */
+  end(result: number): void {
+    for (const operation of [...this.operations]) {
+      this.#guard(() => operation?.abandon(result));
+    }
+    for (const connection of [...this.connections]) {
+      this.#guard(() => connection?.onClose(result));
+    }
+    for (const listener of [...this.listeners]) this.#guard(() => listener?.onClosed(result));
+    this.waiter?.end(this.#fatal);
+  }
+
+  #guard(call: () => unknown): void {
+    try {
+      call();
+    } catch (error) {
+      reportUncaught(error);
+    }
+  }
+
+  /** @internal */
+  log(message: string): void {
+    if (this.#onLog === undefined) console.error(message);
+    else this.#guard(() => this.#onLog?.(message));
+  }
+
+  // What the loop calls ------------------------------------------------------------------------
+
+  /** @internal */
+  arm(): boolean {
+    const outcome = native.bu_ring_arm(this.handle);
+    // A ring that cannot be armed must not be slept on either.
+    return outcome !== 0 || this.next < this.count;
+  }
+
+  /** @internal */
+  disarm(): void {
+    native.bu_ring_disarm(this.handle);
+  }
+
+  /** @internal */
+  wake(): void {
+    native.bu_ring_wake(this.handle);
+  }
+
+  // What is opened on it -----------------------------------------------------------------------
+
+  /** @internal A connection whose listener is gone: nobody will ever read it. */
+  orphan(index: number, generation: number): void {
+    native.bu_connection_shut(this.handle, index, generation, Shut.terminate);
+  }
+
+  /** @internal The generation of the slot that the last claiming call returned. */
+  claimedGeneration(): number {
+    return this.memory.control[CONTROL_WORDS.generation] ?? 0;
+  }
+
+  /** @internal */
+  opened(keepsAlive: boolean): void {
+    this.openCount++;
+    if (keepsAlive) this.refCount++;
+    this.loop.recount();
+  }
+
+  /** @internal */
+  gone(keptAlive: boolean): void {
+    this.openCount--;
+    if (keptAlive) this.refCount--;
+    this.loop.recount();
+  }
+
+  /** @internal */
+  referenced(by: 1 | -1): void {
+    this.refCount += by;
+    this.loop.recount();
+  }
+
+  /** @internal An operation holds a slot from here to its last completion. */
+  launched(operation: Operation<unknown>, index: number): void {
+    if (this.stamp === 0) this.stamp = performance.now();
+    this.operations[index] = operation;
+    this.flying++;
+    this.openCount++;
+    this.refCount++;
+    this.loop.recount();
+    this.loop.touch();
+  }
+
+  /** @internal */
+  landed(index: number): void {
+    this.operations[index] = undefined;
+    this.flying--;
+    this.gone(true);
+    if (this.drains.size > 0) for (const check of [...this.drains]) check();
+  }
+
+  /** @internal */
+  assertOpen(operation: string): void {
+    if (this.#fatal !== null) throw this.#fatal;
+    if (this.state === "open") return;
+    const sentence = this.state === "closing" ? "the ring is closing" : "the ring is closed";
+    throw new UringError("ESHUTDOWN", operation, `${operation}: ${sentence}`);
+  }
+}

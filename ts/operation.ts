@@ -1,0 +1,413 @@
+// Operation: the handle of one operation, from its submission to its outcome; how one is started.
+//
+// Steps 2 and 12 of the straight line. A handle is awaitable, and a promise is made only for who
+// awaits; with a callback none is. The outcome comes from the operation's own completion alone:
+// `cancel` asks, and success wins. Memory travels as `Cargo` and lands before anybody is told.
+
+import { closeSync } from "node:fs";
+import { ARGUMENTS_WORDS, ERRNO, OperationKind, OperationOption } from "./abi.ts";
+import type { OperationReceiver } from "./completion.ts";
+import type { Engine } from "./engine.ts";
+import {
+  argumentError,
+  completionError,
+  reportUncaught,
+  submissionError,
+  type UringError,
+} from "./errors.ts";
+import { native } from "./native.ts";
+import type { OperationName } from "./ring_options.ts";
+
+/** What every operation takes. */
+export interface OperationOptions {
+  /** Cancels the operation; one that is aborted already submits nothing. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds until the operation is given up with ETIMEDOUT, by the kernel itself. */
+  timeout?: number | undefined;
+}
+
+/** The callback form: the result or `-errno`, and what `detail` says at each operation. */
+export type Callback<Detail = undefined> = (result: number, detail: Detail) => void;
+
+/** What travels with an operation: memory that the kernel reads or writes, or its answer. */
+export interface Cargo<T> {
+  /** Copied by the library in the call: data, paths, addresses, vectors. */
+  readonly input: Uint8Array | Float64Array | null;
+  /** What is handed back on success and on error. */
+  readonly buffer: unknown;
+  /** Takes the memory and writes its arguments; throws what forbids it. */
+  board(engine: Engine, kind: string, fd: number): void;
+  /** The last completion is in, or nothing was submitted (`index` -1): all is given back. */
+  land(engine: Engine, index: number, result: number): number;
+  /** The kernel may have the memory for ever: it must not be freed. */
+  orphan(): void;
+  /** What the promise yields. */
+  value(result: number): T;
+  /** The callback's second argument. */
+  detail(result: number): unknown;
+}
+
+const NAMES = Object.keys(OperationKind) as OperationName[];
+const TIMEOUT_MAX_MS = 2_147_483_647;
+const WORDS = ARGUMENTS_WORDS;
+
+/** Names that a fixed form shares with the plain one, as in messages. */
+const SHOWN: Partial<Record<OperationName, string>> = {
+  read_fixed: "read",
+  write_fixed: "write",
+  sync_file_range: "syncFileRange",
+};
+
+function nameOf(kind: number): string {
+  const name = NAMES[kind] as OperationName;
+  return SHOWN[name] ?? name;
+}
+
+/** A descriptor that an operation made, until somebody takes it. */
+interface Made {
+  fd: number;
+  taken: boolean;
+  readonly engine: Engine;
+}
+
+function reclaim(made: Made): void {
+  if (made.taken || made.fd < 0) return;
+  made.taken = true;
+  made.engine.reclaimed++;
+  closeSync(made.fd);
+}
+
+/** Handles that were forgotten: the descriptor of nobody is closed when its handle is collected. */
+const forgotten = new FinalizationRegistry<Made>((made) => {
+  try {
+    reclaim(made);
+  } catch (error) {
+    reportUncaught(error);
+  }
+});
+
+export class Operation<T = number>
+  implements PromiseLike<T>, OperationReceiver, Disposable, AsyncDisposable {
+  /** Whatever the user keeps with the operation. */
+  userData: unknown = undefined;
+  /** The descriptor it works on, -1 if it has none. */
+  readonly fd: number;
+  /** @internal */ readonly generation: number;
+  /** @internal When it was submitted: performance.now, exact to a turn. */ readonly since: number;
+  readonly #engine: Engine;
+  readonly #index: number;
+  readonly #kind: number;
+  readonly #cargo: Cargo<T> | null;
+  readonly #callback: Callback<never> | undefined;
+  #result = 0;
+  #pending: boolean;
+  #promise: Promise<T> | null = null;
+  #resolve: ((value: T) => void) | null = null;
+  #reject: ((error: UringError) => void) | null = null;
+  /** What only few operations have. */
+  #made: Made | null = null;
+  #disposed = false;
+  #asked = false;
+  #limited = false;
+  #signal: AbortSignal | null = null;
+  #onAbort: (() => void) | null = null;
+  #onLanded: (() => void)[] | null = null;
+
+  /** @internal Operations come from the methods of a ring; `index` -1: nothing is submitted. */
+  constructor(
+    engine: Engine,
+    index: number,
+    kind: number,
+    fd: number,
+    cargo: Cargo<T> | null,
+    callback: Callback<never> | undefined,
+  ) {
+    this.#engine = engine;
+    this.#index = index;
+    this.#kind = kind;
+    this.#cargo = cargo;
+    this.#callback = callback;
+    this.#pending = index >= 0;
+    this.fd = fd;
+    this.generation = index < 0 ? 0 : engine.claimedGeneration();
+    if (index >= 0) engine.launched(this as Operation<unknown>, index);
+    this.since = engine.stamp;
+  }
+
+  /** In flight: false from the start of its callback on. */
+  get pending(): boolean {
+    return this.#pending;
+  }
+
+  /** The operation's name: "read". */
+  get kind(): string {
+    return nameOf(this.#kind);
+  }
+
+  /**
+   * Asks the kernel to cancel. False if it is over, or was asked already. The outcome comes as
+   * ever: ECANCELED, or success if that was faster.
+   */
+  cancel(): boolean {
+    if (!this.#pending) return false;
+    const { handle, loop } = this.#engine;
+    if (native.bu_cancel(handle, this.#index, this.generation) < 0) return false;
+    this.#asked = true;
+    loop.touch();
+    return true;
+  }
+
+  /** @internal Its cancellation was asked for. */
+  get asked(): boolean {
+    return this.#asked;
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    if (this.#pending) this.cancel();
+    else this.#reclaimUnwanted();
+  }
+
+  /** Cancels and waits for the last completion: then nothing of it is in the kernel. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this[Symbol.dispose]();
+    return this.landed();
+  }
+
+  /** @internal Resolves when the last completion is in, whatever it says. */
+  landed(): Promise<void> {
+    if (!this.#pending) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    (this.#onLanded ??= []).push(resolve);
+    return promise;
+  }
+
+  /**
+   * The outcome: the operation's value, or a `UringError` with phase "completion". Named
+   * "AbortError" when it was cancelled, "TimeoutError" when its `timeout` passed.
+   */
+  then<A = T, B = never>(
+    onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    onRejected?: ((error: UringError) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#outcome().then(onFulfilled, onRejected);
+  }
+
+  catch<B = never>(
+    onRejected?: ((error: UringError) => B | PromiseLike<B>) | null,
+  ): Promise<T | B> {
+    return this.#outcome().catch(onRejected);
+  }
+
+  finally(onFinally?: (() => void) | null): Promise<T> {
+    return this.#outcome().finally(onFinally);
+  }
+
+  #outcome(): Promise<T> {
+    if (this.#made !== null) this.#made.taken = true;
+    if (this.#promise !== null) return this.#promise;
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#promise = promise;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    if (!this.#pending) this.#settle();
+    return promise;
+  }
+
+  #settle(): void {
+    if (this.#result < 0) this.#reject?.(this.failure());
+    else this.#resolve?.(this.#value());
+  }
+
+  #value(): T {
+    return this.#cargo === null ? (this.#result as T) : this.#cargo.value(this.#result);
+  }
+
+  /** @internal The error of a result below 0. */
+  failure(): UringError {
+    const error = completionError(this.#result, this.kind, this.fd, this.#limited);
+    if (this.#cargo?.buffer !== undefined) error.buffer = this.#cargo.buffer;
+    if (error.name === "AbortError" && this.#signal?.aborted) error.cause = this.#signal.reason;
+    return error;
+  }
+
+  /** @internal The outcome as a number; meaningless while it is pending. */
+  get result(): number {
+    return this.#result;
+  }
+
+  /** @internal */
+  onCompletion(result: number, more: boolean): void {
+    if (more) {
+      this.#call(result);
+      return;
+    }
+    this.#engine.landed(this.#index);
+    this.#end(this.#cargo === null ? result : this.#cargo.land(this.#engine, this.#index, result));
+  }
+
+  /** @internal The ring is gone before the last completion came. */
+  abandon(result: number): void {
+    this.#cargo?.orphan();
+    this.#engine.landed(this.#index);
+    this.#end(result);
+  }
+
+  /** @internal Taken back by the library before the kernel saw it. */
+  withdraw(result: number): void {
+    this.#cargo?.land(this.#engine, -1, result);
+    this.#engine.landed(this.#index);
+    this.#end(result);
+  }
+
+  #end(result: number): void {
+    this.#pending = false;
+    this.#result = result;
+    if (this.#onAbort !== null) this.#signal?.removeEventListener("abort", this.#onAbort);
+    if (this.#made !== null) {
+      this.#made.fd = result;
+      if (this.#disposed) this.#reclaimUnwanted();
+    }
+    if (this.#promise !== null) this.#settle();
+    if (this.#onLanded !== null) for (const resolve of this.#onLanded) resolve();
+    this.#call(result);
+  }
+
+  #call(result: number): void {
+    if (this.#callback === undefined) return;
+    const detail = this.#cargo === null ? undefined : this.#cargo.detail(result);
+    (this.#callback as Callback<unknown>)(result, detail);
+  }
+
+  /** Disposed of and not awaited by anybody: the descriptor it made is nobody's. */
+  #reclaimUnwanted(): void {
+    if (this.#made !== null) reclaim(this.#made);
+  }
+
+  /** @internal */
+  accompany(options: OperationOptions): void {
+    this.#limited = options.timeout !== undefined;
+    const { signal } = options;
+    if (signal === undefined) return;
+    this.#signal = signal;
+    if (!this.#pending) return;
+    this.#onAbort = () => {
+      this.cancel();
+    };
+    signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  /** @internal It makes a descriptor that somebody should take. */
+  makesDescriptor(): this {
+    if (this.#callback !== undefined) return this;
+    this.#made = { fd: -1, taken: false, engine: this.#engine };
+    forgotten.register(this, this.#made);
+    return this;
+  }
+
+  /** @internal Nothing was submitted: the outcome is known, and told in a microtask. */
+  stillborn(result: number): this {
+    this.#result = result;
+    if (this.#callback !== undefined) queueMicrotask(() => this.#call(result));
+    return this;
+  }
+}
+
+// Starting -------------------------------------------------------------------------------------
+
+export const NO_OPTIONS: OperationOptions = Object.freeze({});
+
+/** The options of a call whose last arguments are `options?, callback?`. */
+export function optionsOf<O extends OperationOptions>(
+  kind: string,
+  options: O | Function | undefined,
+): O {
+  if (options === undefined || typeof options === "function") return NO_OPTIONS as O;
+  if (typeof options !== "object" || options === null) {
+    throw argumentError(kind, "options", "an object or a callback", options);
+  }
+  return options;
+}
+
+export function callbackOf(
+  kind: string,
+  options: unknown,
+  callback: unknown,
+): Callback<never> | undefined {
+  const found = typeof options === "function" ? options : callback;
+  if (found === undefined || typeof found === "function") {
+    return found as Callback<never> | undefined;
+  }
+  throw argumentError(kind, "callback", "a function", found);
+}
+
+/** Starts what the argument words say, together with `cargo` and the options of all operations. */
+export function launch<T>(
+  engine: Engine,
+  kind: OperationKind,
+  fd: number,
+  cargo: Cargo<T> | null,
+  options: OperationOptions,
+  callback: Callback<never> | undefined,
+): Operation<T> {
+  if (options === NO_OPTIONS) return start(engine, kind, fd, cargo, callback);
+  const { signal, timeout } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw argumentError(nameOf(kind), "signal", "an AbortSignal", signal);
+  }
+  if (timeout !== undefined) {
+    if (typeof timeout !== "number" || !(timeout >= 0 && timeout <= TIMEOUT_MAX_MS)) {
+      const expected = `milliseconds from 0 to ${TIMEOUT_MAX_MS}`;
+      throw argumentError(nameOf(kind), "timeout", expected, timeout);
+    }
+    engine.memory.arguments.doubles[WORDS.timeout_ms] = timeout;
+  }
+  if (signal?.aborted) {
+    const still = new Operation<T>(engine, -1, kind, fd, cargo, callback);
+    still.accompany(options);
+    return still.stillborn(-ERRNO.ECANCELED);
+  }
+  const operation = start(engine, kind, fd, cargo, callback);
+  operation.accompany(options);
+  return operation;
+}
+
+function start<T>(
+  engine: Engine,
+  kind: OperationKind,
+  fd: number,
+  cargo: Cargo<T> | null,
+  callback: Callback<never> | undefined,
+): Operation<T> {
+  const { integers } = engine.memory.arguments;
+  integers[WORDS.options] = (integers[WORDS.options] ?? 0) | engine.linkBits;
+  const { handle } = engine;
+  let index: number;
+  if (cargo === null) {
+    index = native.bu_operation_start(handle, kind, null, 0);
+  } else {
+    cargo.board(engine, nameOf(kind), fd);
+    const { input } = cargo;
+    index = native.bu_operation_start(handle, kind, input, input === null ? 0 : input.byteLength);
+  }
+  if (index < 0) {
+    cargo?.land(engine, -1, index);
+    const error = submissionError(index, nameOf(kind), fd);
+    if (cargo?.buffer !== undefined) error.buffer = cargo.buffer;
+    throw error;
+  }
+  return new Operation<T>(engine, index, kind, fd, cargo, callback);
+}
+
+/** An operation without arguments takes no words: one short call. */
+export function launchNop(engine: Engine, callback: Callback<never> | undefined): Operation {
+  const index = native.bu_nop(engine.handle);
+  if (index < 0) throw submissionError(index, "nop", -1);
+  return new Operation<number>(engine, index, OperationKind.nop, -1, null, callback);
+}
+
+/** Sets a bit of `Arguments.options` for the operation that is being prepared. */
+export function setOption(engine: Engine, option: OperationOption): void {
+  const { integers } = engine.memory.arguments;
+  integers[WORDS.options] = (integers[WORDS.options] ?? 0) | (1 << option);
+}

@@ -1,0 +1,145 @@
+// The options of a ring: checked, turned into the library's words; why a ring was refused.
+//
+// Names in `disable` and in BUN_URING_DISABLE are features, which are treated as refused by the
+// kernel, or operations, which then are done by plain system calls with the same result.
+
+import { ERRNO, Feature, OperationKind, Reason } from "./abi.ts";
+import { argumentError, checkInteger, codeOf, UringError } from "./errors.ts";
+import type { RingOptionWords } from "./memory.ts";
+
+export type FeatureName = keyof typeof Feature;
+export type OperationName = keyof typeof OperationKind;
+
+export interface RingOptions {
+  /** Submission queue entries, a power of two up to 32768. Default 1024. */
+  entries?: number;
+  /** Completion queue entries, a power of two from 4096. Default 8192. */
+  completionEntries?: number;
+  /** Receive buffers shared by all connections, a power of two up to 32768. Default 512. */
+  receiveBuffers?: number;
+  /** Bytes of one receive buffer, a multiple of 64 up to 1 MiB. Default 16384. */
+  receiveBufferSize?: number;
+  /** Connections open at a time. Default 65536. */
+  connections?: number;
+  /** Operations in flight at a time; more are refused with ENOMEM. Default 16384. */
+  operations?: number;
+  /** Blocks of 2 KiB that hold written bytes, for all connections together. Default 16384. */
+  stagingBlocks?: number;
+  /** Bytes that one connection may have queued before `write` takes less. Default 256 KiB. */
+  highWaterMark?: number;
+  /**
+   * Features to treat as refused, and operations to do by plain system calls, besides those in
+   * BUN_URING_DISABLE.
+   */
+  disable?: readonly (FeatureName | OperationName)[];
+  /** What `close` waits for the kernel to give everything back, milliseconds. Default 1000. */
+  closeTimeout?: number;
+  /** Told what goes wrong behind everybody's back. Default: console.error. */
+  onLog?: (message: string) => void;
+}
+
+const NUMERIC_OPTIONS = {
+  entries: ["entries", 2, 32768],
+  completionEntries: ["cq_entries", 4096, 131072],
+  receiveBuffers: ["receive_buffers", 1, 32768],
+  receiveBufferSize: ["receive_buffer_size", 64, 1 << 20],
+  operations: ["operations", 1, (1 << 24) - 1],
+  connections: ["connections", 1, (1 << 24) - 1],
+  stagingBlocks: ["staging_blocks", 1, 1 << 20],
+  highWaterMark: ["high_water_mark", 1, 1 << 30],
+} as const;
+
+
+export function readOptions(options: RingOptions): RingOptionWords {
+  if (typeof options !== "object" || options === null) {
+    throw argumentError("Ring", "options", "an object", options);
+  }
+  const { onLog } = options;
+  if (onLog !== undefined && typeof onLog !== "function") {
+    throw argumentError("Ring", "onLog", "a function", onLog);
+  }
+  if (options.closeTimeout !== undefined) {
+    checkInteger("Ring", "closeTimeout", options.closeTimeout, 0, 60_000);
+  }
+  const words = readDisabled(options.disable);
+  for (const [name, [word, least, most]] of Object.entries(NUMERIC_OPTIONS)) {
+    const value = options[name as keyof typeof NUMERIC_OPTIONS];
+    if (value !== undefined) words[word] = checkInteger("Ring", name, value, least, most);
+  }
+  return words;
+}
+
+/** What has a plain system call that does not block for somebody else's sake. */
+const MASKABLE = new Set<string>([
+  "nop", "read", "write", "readv", "writev", "fsync", "datasync", "openat", "close", "statx",
+  "fallocate", "ftruncate", "sync_file_range", "socket", "bind", "listen", "shutdown", "splice",
+  "rename", "unlink", "mkdir", "link", "symlink",
+]);
+
+/** The option's names and those of BUN_URING_DISABLE, comma-separated, as bits. */
+function readDisabled(option: unknown = []): RingOptionWords {
+  if (!Array.isArray(option)) {
+    throw argumentError("Ring", "disable", "an array of names", option);
+  }
+  const masked = (process.env["BUN_URING_DISABLE"] ?? "").split(",").map((name) => name.trim());
+  let features = 0;
+  const operations = [0, 0];
+  for (const name of [...masked.filter((text) => text !== ""), ...(option as unknown[])]) {
+    if (typeof name === "string" && Object.hasOwn(Feature, name)) {
+      features |= 1 << Feature[name as FeatureName];
+    } else if (typeof name === "string" && MASKABLE.has(name)) {
+      const kind = OperationKind[name as OperationName];
+      operations[kind >>> 5] = (operations[kind >>> 5] ?? 0) | (1 << (kind & 31));
+    } else {
+      const known = [...Object.keys(Feature), ...MASKABLE].join(", ");
+      throw argumentError("Ring", "a disabled feature", `one of ${known}`, name);
+    }
+  }
+  return {
+    features_disabled: features,
+    operations_disabled_low: operations[0] ?? 0,
+    operations_disabled_high: operations[1] ?? 0,
+  };
+}
+
+/** Why no ring could be had, and what can be done about it. */
+export function refusal(outcome: number, reason: number, errno: number): UringError {
+  const code = codeOf(outcome);
+  const detail = errno === 0 ? "masked" : codeOf(-errno);
+  return new UringError(code, "Ring", `no ring: ${refusalSentence(outcome, reason, detail)}`);
+}
+
+function refusalSentence(outcome: number, reason: number, detail: string): string {
+  switch (reason) {
+    case Reason.setup_refused:
+      if (detail === "EPERM") {
+        return (
+          "io_uring is forbidden here (EPERM): by a seccomp profile, as Docker's and Kubernetes' " +
+          "default ones do, or by `sysctl kernel.io_uring_disabled`; allow the io_uring system " +
+          "calls, or set the sysctl to 0"
+        );
+      }
+      if (detail === "ENOSYS") {
+        return (
+          "this kernel has no io_uring, or a seccomp profile hides it (ENOSYS); it needs Linux " +
+          "5.19 with CONFIG_IO_URING"
+        );
+      }
+      return `io_uring_setup was refused (${detail})`;
+    case Reason.buffer_ring_refused:
+      return `provided-buffer rings were refused (${detail}); they need Linux 5.19`;
+    case Reason.receive_refused:
+      return `receiving into provided buffers does not work here (${detail}); it needs Linux 5.19`;
+    case Reason.eventfd_refused:
+      return `an eventfd could not be registered (${detail})`;
+    case Reason.out_of_memory:
+      return (
+        `out of memory (${detail}); raise the limit on locked memory (\`ulimit -l\`) or open it ` +
+        "with fewer entries and buffers"
+      );
+    default:
+      return outcome === -ERRNO.EMFILE
+        ? "too many rings in this process"
+        : "the options do not fit together; the completion queue must not be the smaller one";
+  }
+}
