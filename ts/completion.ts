@@ -59,6 +59,11 @@ export interface Receivers {
 const WORDS = RECORD_SIZE / 4;
 /** Records between two looks at the clock: about 10 µs of small handlers. */
 const CLOCK_STRIDE = 32;
+/**
+ * Completions of operations between two drains of microtasks: handlers of connections have one
+ * each, but operations come in batches, and an awaited NOP would cost a fifth more.
+ */
+const COMPLETIONS_RUN = 16;
 
 /**
  * Dispatches records until none is left, `limit` is reached or `deadline` (performance.now,
@@ -72,21 +77,26 @@ export function drain(ring: Receivers, deadline: number): void {
     const i = ring.next;
     if ((i & (CLOCK_STRIDE - 1)) === CLOCK_STRIDE - 1 && performance.now() > deadline) {
       // At least one record was dispatched, so that every call makes progress.
-      if (i > from) return;
+      if (i > from) break;
     }
     ring.next = i + 1;
     ring.handled++;
-    dispatch(records, i * WORDS, ring);
+    const at = i * WORDS;
+    if (records[at + RECORD_WORDS.event] === Event.completion) {
+      complete(records, at, ring);
+      if ((i & (COMPLETIONS_RUN - 1)) !== COMPLETIONS_RUN - 1) continue;
+    } else {
+      dispatch(records, at, ring);
+    }
+    // What was settled goes on, as after any callback of Bun's. 20 ns, 80 ns with work.
+    drainMicrotasks();
   }
+  drainMicrotasks();
 }
 
 function dispatch(records: Int32Array, at: number, ring: Receivers): void {
   const event = records[at + RECORD_WORDS.event] as Event;
   const index = records[at + RECORD_WORDS.index] as number;
-  if (event === Event.completion) {
-    complete(records, at, index, ring);
-    return;
-  }
   if (event === Event.listener_closed) {
     ring.listeners[index]?.onClosed(records[at + RECORD_WORDS.result] as number);
     return;
@@ -105,11 +115,10 @@ function dispatch(records: Int32Array, at: number, ring: Receivers): void {
     receiver.onThrown(error);
   }
   ring.calling = false;
-  // What the handler settled goes on before the next record, as after any callback of Bun's. 20 ns.
-  drainMicrotasks();
 }
 
-function complete(records: Int32Array, at: number, index: number, ring: Receivers): void {
+function complete(records: Int32Array, at: number, ring: Receivers): void {
+  const index = records[at + RECORD_WORDS.index] as number;
   const operation = ring.operations[index];
   const generation = (records[at + RECORD_WORDS.generation] as number) >>> 0;
   if (operation === undefined || operation.generation !== generation) return;
@@ -121,7 +130,6 @@ function complete(records: Int32Array, at: number, index: number, ring: Receiver
     reportUncaught(error);
   }
   ring.calling = false;
-  drainMicrotasks();
 }
 
 function admit(

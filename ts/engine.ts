@@ -277,8 +277,7 @@ export class Engine implements Turnable {
     this.flying++;
     this.openCount++;
     this.refCount++;
-    this.loop.recount();
-    this.loop.touch();
+    this.loop.launched();
   }
 
   /** @internal */

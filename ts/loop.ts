@@ -86,6 +86,13 @@ export class Loop {
     this.recount();
   }
 
+  /** An operation was started: both, at the price of one look if a flush is coming anyway. */
+  launched(): void {
+    if (this.#flushQueued || this.#pumping) return;
+    this.recount();
+    this.touch();
+  }
+
   /** Something was opened, closed, ref'ed or unref'ed. */
   recount(): void {
     if (this.#pumping || this.#closed) return;

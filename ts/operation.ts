@@ -16,6 +16,7 @@ import {
   type UringError,
 } from "./errors.ts";
 import { native } from "./native.ts";
+import { Reaction, type Chained } from "./reaction.ts";
 import type { OperationName } from "./ring_options.ts";
 
 /** What every operation takes. */
@@ -46,6 +47,12 @@ export interface Cargo<T> {
   /** The callback's second argument. */
   detail(result: number): unknown;
 }
+
+/** Bits of a handle's state. */
+type State = number;
+const PENDING = 1;
+const ASKED = 2;
+const LIMITED = 4;
 
 const NAMES = Object.keys(OperationKind) as OperationName[];
 const TIMEOUT_MAX_MS = 2_147_483_647;
@@ -86,10 +93,19 @@ const forgotten = new FinalizationRegistry<Made>((made) => {
   }
 });
 
+/** What only few operations have: not a field of each. */
+interface Rare {
+  made: Made | null;
+  disposed: boolean;
+  signal: AbortSignal | null;
+  onAbort: (() => void) | null;
+  onLanded: (() => void)[];
+}
+
 export class Operation<T = number>
   implements PromiseLike<T>, OperationReceiver, Disposable, AsyncDisposable {
   /** Whatever the user keeps with the operation. */
-  userData: unknown = undefined;
+  userData: unknown;
   /** The descriptor it works on, -1 if it has none. */
   readonly fd: number;
   /** @internal */ readonly generation: number;
@@ -99,19 +115,11 @@ export class Operation<T = number>
   readonly #kind: number;
   readonly #cargo: Cargo<T> | null;
   readonly #callback: Callback<never> | undefined;
-  #result = 0;
-  #pending: boolean;
-  #promise: Promise<T> | null = null;
-  #resolve: ((value: T) => void) | null = null;
-  #reject: ((error: UringError) => void) | null = null;
-  /** What only few operations have. */
-  #made: Made | null = null;
-  #disposed = false;
-  #asked = false;
-  #limited = false;
-  #signal: AbortSignal | null = null;
-  #onAbort: (() => void) | null = null;
-  #onLanded: (() => void)[] | null = null;
+  #result: number;
+  #state: State;
+  /** Who awaits it. */
+  #reaction: Reaction<T> | null;
+  #rare: Rare | null;
 
   /** @internal Operations come from the methods of a ring; `index` -1: nothing is submitted. */
   constructor(
@@ -127,7 +135,11 @@ export class Operation<T = number>
     this.#kind = kind;
     this.#cargo = cargo;
     this.#callback = callback;
-    this.#pending = index >= 0;
+    this.#result = 0;
+    this.#state = index >= 0 ? PENDING : 0;
+    this.#reaction = null;
+    this.#rare = null;
+    this.userData = undefined;
     this.fd = fd;
     this.generation = index < 0 ? 0 : engine.claimedGeneration();
     if (index >= 0) engine.launched(this as Operation<unknown>, index);
@@ -136,7 +148,7 @@ export class Operation<T = number>
 
   /** In flight: false from the start of its callback on. */
   get pending(): boolean {
-    return this.#pending;
+    return (this.#state & PENDING) !== 0;
   }
 
   /** The operation's name: "read". */
@@ -149,22 +161,22 @@ export class Operation<T = number>
    * ever: ECANCELED, or success if that was faster.
    */
   cancel(): boolean {
-    if (!this.#pending) return false;
+    if (!this.pending) return false;
     const { handle, loop } = this.#engine;
     if (native.bu_cancel(handle, this.#index, this.generation) < 0) return false;
-    this.#asked = true;
+    this.#state |= ASKED;
     loop.touch();
     return true;
   }
 
   /** @internal Its cancellation was asked for. */
   get asked(): boolean {
-    return this.#asked;
+    return (this.#state & ASKED) !== 0;
   }
 
   [Symbol.dispose](): void {
-    this.#disposed = true;
-    if (this.#pending) this.cancel();
+    this.#extra().disposed = true;
+    if (this.pending) this.cancel();
     else this.#reclaimUnwanted();
   }
 
@@ -176,10 +188,15 @@ export class Operation<T = number>
 
   /** @internal Resolves when the last completion is in, whatever it says. */
   landed(): Promise<void> {
-    if (!this.#pending) return Promise.resolve();
+    if (!this.pending) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
-    (this.#onLanded ??= []).push(resolve);
+    this.#extra().onLanded.push(resolve);
     return promise;
+  }
+
+  #extra(): Rare {
+    this.#rare ??= { made: null, disposed: false, signal: null, onAbort: null, onLanded: [] };
+    return this.#rare;
   }
 
   /**
@@ -189,34 +206,28 @@ export class Operation<T = number>
   then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((error: UringError) => B | PromiseLike<B>) | null,
-  ): Promise<A | B> {
-    return this.#outcome().then(onFulfilled, onRejected);
+  ): Chained<A | B> {
+    const made = this.#rare?.made;
+    if (made) made.taken = true;
+    if (!this.pending) return this.#settled().then(onFulfilled, onRejected);
+    const reaction = new Reaction<T>(onFulfilled, onRejected, this.#reaction);
+    this.#reaction = reaction;
+    return reaction as unknown as Chained<A | B>;
   }
 
   catch<B = never>(
     onRejected?: ((error: UringError) => B | PromiseLike<B>) | null,
   ): Promise<T | B> {
-    return this.#outcome().catch(onRejected);
+    return Promise.resolve<T>(this).catch(onRejected);
   }
 
   finally(onFinally?: (() => void) | null): Promise<T> {
-    return this.#outcome().finally(onFinally);
+    return Promise.resolve<T>(this).finally(onFinally);
   }
 
-  #outcome(): Promise<T> {
-    if (this.#made !== null) this.#made.taken = true;
-    if (this.#promise !== null) return this.#promise;
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    this.#promise = promise;
-    this.#resolve = resolve;
-    this.#reject = reject;
-    if (!this.#pending) this.#settle();
-    return promise;
-  }
-
-  #settle(): void {
-    if (this.#result < 0) this.#reject?.(this.failure());
-    else this.#resolve?.(this.#value());
+  #settled(): Promise<T> {
+    if (this.#result < 0) return Promise.reject<T>(this.failure());
+    return Promise.resolve(this.#value());
   }
 
   #value(): T {
@@ -225,9 +236,11 @@ export class Operation<T = number>
 
   /** @internal The error of a result below 0. */
   failure(): UringError {
-    const error = completionError(this.#result, this.kind, this.fd, this.#limited);
+    const limited = (this.#state & LIMITED) !== 0;
+    const error = completionError(this.#result, this.kind, this.fd, limited);
     if (this.#cargo?.buffer !== undefined) error.buffer = this.#cargo.buffer;
-    if (error.name === "AbortError" && this.#signal?.aborted) error.cause = this.#signal.reason;
+    const signal = this.#rare?.signal;
+    if (error.name === "AbortError" && signal?.aborted) error.cause = signal.reason;
     return error;
   }
 
@@ -261,16 +274,20 @@ export class Operation<T = number>
   }
 
   #end(result: number): void {
-    this.#pending = false;
+    this.#state &= ~PENDING;
     this.#result = result;
-    if (this.#onAbort !== null) this.#signal?.removeEventListener("abort", this.#onAbort);
-    if (this.#made !== null) {
-      this.#made.fd = result;
-      if (this.#disposed) this.#reclaimUnwanted();
-    }
-    if (this.#promise !== null) this.#settle();
-    if (this.#onLanded !== null) for (const resolve of this.#onLanded) resolve();
+    if (this.#rare !== null) this.#endRare(this.#rare, result);
     this.#call(result);
+    if (this.#reaction !== null) this.#react();
+  }
+
+  #endRare(rare: Rare, result: number): void {
+    if (rare.onAbort !== null) rare.signal?.removeEventListener("abort", rare.onAbort);
+    if (rare.made !== null) {
+      rare.made.fd = result;
+      if (rare.disposed) this.#reclaimUnwanted();
+    }
+    for (const resolve of rare.onLanded) resolve();
   }
 
   #call(result: number): void {
@@ -279,29 +296,41 @@ export class Operation<T = number>
     (this.#callback as Callback<unknown>)(result, detail);
   }
 
+  /** Who awaits goes on; it is not a handler of the ring's, and may turn it. */
+  #react(): void {
+    this.#engine.calling = false;
+    const reaction = this.#reaction;
+    this.#reaction = null;
+    if (this.#result < 0) reaction?.reject(this.failure());
+    else reaction?.fulfil(this.#value());
+  }
+
   /** Disposed of and not awaited by anybody: the descriptor it made is nobody's. */
   #reclaimUnwanted(): void {
-    if (this.#made !== null) reclaim(this.#made);
+    const made = this.#rare?.made;
+    if (made) reclaim(made);
   }
 
   /** @internal */
   accompany(options: OperationOptions): void {
-    this.#limited = options.timeout !== undefined;
+    if (options.timeout !== undefined) this.#state |= LIMITED;
     const { signal } = options;
     if (signal === undefined) return;
-    this.#signal = signal;
-    if (!this.#pending) return;
-    this.#onAbort = () => {
+    const rare = this.#extra();
+    rare.signal = signal;
+    if (!this.pending) return;
+    rare.onAbort = () => {
       this.cancel();
     };
-    signal.addEventListener("abort", this.#onAbort, { once: true });
+    signal.addEventListener("abort", rare.onAbort, { once: true });
   }
 
   /** @internal It makes a descriptor that somebody should take. */
   makesDescriptor(): this {
     if (this.#callback !== undefined) return this;
-    this.#made = { fd: -1, taken: false, engine: this.#engine };
-    forgotten.register(this, this.#made);
+    const made = { fd: -1, taken: false, engine: this.#engine };
+    this.#extra().made = made;
+    forgotten.register(this, made);
     return this;
   }
 

@@ -21,7 +21,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/errors\.ts$/,
   /^ts\/(?:ring_options|native|memory|address)\.ts$/,
   /^ts\/(?:completion|loans|buffer|stats)\.ts$/,
-  /^ts\/(?:operation|registered|cargo|vectors|statx)\.ts$/,
+  /^ts\/(?:operation|reaction|registered|cargo|vectors|statx)\.ts$/,
   /^ts\/(?:engine|loop)\.ts$/,
   /^ts\/waiting\.ts$/,
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
