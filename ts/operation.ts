@@ -118,7 +118,7 @@ export class Operation<T = number>
   #result: number;
   #state: State;
   /** Who awaits it. */
-  #reaction: Reaction<T> | null;
+  #reaction: Reaction<never> | null;
   #rare: Rare | null;
 
   /** @internal Operations come from the methods of a ring; `index` -1: nothing is submitted. */
@@ -210,7 +210,8 @@ export class Operation<T = number>
     const made = this.#rare?.made;
     if (made) made.taken = true;
     if (!this.pending) return this.#settled().then(onFulfilled, onRejected);
-    const reaction = new Reaction<T>(onFulfilled, onRejected, this.#reaction);
+    const earlier = this.#reaction as Reaction<T> | null;
+    const reaction = new Reaction<T>(onFulfilled, onRejected, earlier);
     this.#reaction = reaction;
     return reaction as unknown as Chained<A | B>;
   }
@@ -299,7 +300,7 @@ export class Operation<T = number>
   /** Who awaits goes on; it is not a handler of the ring's, and may turn it. */
   #react(): void {
     this.#engine.calling = false;
-    const reaction = this.#reaction;
+    const reaction = this.#reaction as Reaction<T> | null;
     this.#reaction = null;
     if (this.#result < 0) reaction?.reject(this.failure());
     else reaction?.fulfil(this.#value());

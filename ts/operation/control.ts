@@ -175,7 +175,7 @@ export class ControlOperations extends Waiting {
    * with 0 if it was asked; "ENOENT": it is over; "EALREADY": it was asked before.
    */
   cancel(
-    target: Operation<never> | Operation<unknown>,
+    target: Operation<unknown>,
     options?: OperationOptions | Callback,
     callback?: Callback,
   ): Operation {

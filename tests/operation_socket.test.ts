@@ -1,0 +1,171 @@
+// Operations on sockets that the user owns, on poll and on watches.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, readFileSync, readlinkSync } from "node:fs";
+import { Ring, type UringError } from "../ts/index.ts";
+import { until } from "./support/until.ts";
+
+setDefaultTimeout(30_000);
+
+const failure = (awaited: PromiseLike<unknown>): Promise<UringError> =>
+  Promise.resolve(awaited).then(
+    () => {
+      throw new Error("it succeeded");
+    },
+    (error) => error as UringError,
+  );
+
+/** Two connected TCP sockets on this machine, and their listener's address. */
+async function pair(ring: Ring) {
+  const listener = await ring.socket("ipv4");
+  await ring.bind(listener, { hostname: "127.0.0.1", port: 0 });
+  await ring.listen(listener, 8);
+  const port = portOf(listener);
+  const client = await ring.socket("ipv4", "stream");
+  const [accepted] = await Promise.all([
+    ring.accept(listener),
+    ring.connect(client, { hostname: "127.0.0.1", port }),
+  ]);
+  const close = () => [listener, client, accepted.fd].forEach((fd) => closeSync(fd));
+  return { client, server: accepted.fd, address: accepted.address, [Symbol.dispose]: close };
+}
+
+/** The port that a listening descriptor has, as the kernel tells it in /proc. */
+function portOf(fd: number): number {
+  const link = readlinkSync(`/proc/self/fd/${fd}`);
+  const inode = /\d+/.exec(link)?.[0];
+  const rows = readFileSync("/proc/net/tcp", "utf8").trim().split("\n");
+  for (const row of rows) {
+    const columns = row.trim().split(/\s+/);
+    if (columns[9] === inode) return Number.parseInt(columns[1]?.split(":")[1] ?? "", 16);
+  }
+  throw new Error(`no row for descriptor ${fd}`);
+}
+
+describe("sockets", () => {
+  test("connect, send and receive; the end of the stream is 0 bytes", async () => {
+    await using ring = new Ring();
+    using both = await pair(ring);
+    expect(both.address?.host).toBe("127.0.0.1");
+    expect((await ring.send(both.client, "hello")).bytes).toBe(5);
+    const bytes = new Uint8Array(16);
+    expect((await ring.recv(both.server, bytes)).bytes).toBe(5);
+    expect(Buffer.from(bytes.subarray(0, 5)).toString()).toBe("hello");
+    expect(await ring.shutdown(both.client, "write")).toBe(0);
+    expect((await ring.recv(both.server, bytes)).bytes).toBe(0);
+  });
+
+  test("messages of several buffers, with the sender's address", async () => {
+    await using ring = new Ring();
+    using both = await pair(ring);
+    expect((await ring.sendmsg(both.client, ["ab", Buffer.from("cde")])).bytes).toBe(5);
+    const parts = [new Uint8Array(1), new Uint8Array(9)];
+    const message = await ring.recvmsg(both.server, parts);
+    expect([message.bytes, message.buffer]).toEqual([5, parts]);
+    expect(Buffer.from(parts[1]?.subarray(0, 4) ?? "").toString()).toBe("bcde");
+  });
+
+  test("a connection that nobody takes is refused in the completion", async () => {
+    await using ring = new Ring();
+    const fd = await ring.socket("ipv4");
+    const error = await failure(ring.connect(fd, { hostname: "127.0.0.1", port: 1 }));
+    expect([error.code, error.phase]).toEqual(["ECONNREFUSED", "completion"]);
+    closeSync(fd);
+  });
+
+  test("the callback of accept gets descriptor and address", async () => {
+    await using ring = new Ring();
+    const listener = await ring.socket("ipv4");
+    await ring.bind(listener, { hostname: "127.0.0.1", port: 0 });
+    await ring.listen(listener);
+    const client = await ring.socket("ipv4");
+    const accepted = Promise.withResolvers<[number, string | undefined]>();
+    ring.accept(listener, (fd, address) => accepted.resolve([fd, address?.host]));
+    await ring.connect(client, { hostname: "127.0.0.1", port: portOf(listener) });
+    const [fd, host] = await accepted.promise;
+    expect([fd >= 0, host]).toEqual([true, "127.0.0.1"]);
+    for (const own of [listener, client, fd]) closeSync(own);
+  });
+
+  test("Unix sockets by path", async () => {
+    await using ring = new Ring();
+    const listener = await ring.socket("unix");
+    const unix = `\0bun-uring-${process.pid}`;
+    await ring.bind(listener, { unix });
+    await ring.listen(listener);
+    const client = await ring.socket("unix");
+    const [accepted] = await Promise.all([ring.accept(listener), ring.connect(client, { unix })]);
+    await ring.send(accepted.fd, "over unix");
+    const bytes = new Uint8Array(9);
+    await ring.recv(client, bytes);
+    expect(Buffer.from(bytes).toString()).toBe("over unix");
+    for (const fd of [listener, client, accepted.fd]) closeSync(fd);
+  });
+});
+
+describe("poll of a descriptor", () => {
+  test("completes when it is readable", async () => {
+    await using ring = new Ring();
+    using both = await pair(ring);
+    const polled = ring.poll(both.server, "read");
+    await ring.send(both.client, "x");
+    expect((await polled) & 1).toBe(1);
+  });
+
+  test("with multishot tells every change until it is cancelled", async () => {
+    await using ring = new Ring();
+    using both = await pair(ring);
+    const seen: number[] = [];
+    const bytes = new Uint8Array(8);
+    const polled = ring.poll(both.server, "read", { multishot: true }, (events) => {
+      seen.push(events);
+    });
+    for (let round = 1; round <= 3; round++) {
+      await ring.send(both.client, "x");
+      await until(() => seen.length >= round);
+      await ring.recv(both.server, bytes);
+    }
+    expect([polled.pending, polled.cancel()]).toEqual([true, true]);
+    await ring.drain();
+    expect(seen.at(-1)).toBe(-125);
+  });
+});
+
+describe("a watch", () => {
+  test("tells descriptor, context and what happened; modify and remove", async () => {
+    await using ring = new Ring();
+    using both = await pair(ring);
+    const seen: string[] = [];
+    using watch = ring.watch(both.server, "read", "mine", (event) => {
+      seen.push([
+        event.fd === both.server, event.context, event.readable && "readable",
+        event.writable && "writable", event.hangUp && "hung up", event.error && "error",
+      ].filter(Boolean).join(" "));
+    });
+    await ring.send(both.client, "x");
+    await until(() => seen.length === 1);
+    expect(seen).toEqual(["true mine readable"]);
+    await ring.recv(both.server, new Uint8Array(1));
+    watch.modify("write");
+    await until(() => seen.length === 2);
+    expect(seen[1]).toBe("true mine writable");
+    watch.modify("read");
+    await ring.shutdown(both.client, "write");
+    await until(() => seen.length >= 3);
+    expect(seen[2]).toBe("true mine readable hung up");
+    watch.remove();
+    expect(watch.active).toBe(false);
+    await ring.drain();
+    expect(ring.pendingCount).toBe(0);
+  });
+
+  test("of what cannot be polled ends with an error", async () => {
+    await using ring = new Ring();
+    const seen: number[] = [];
+    const watch = ring.watch(9999, "read", null, (event) => {
+      seen.push(event.result);
+    });
+    await ring.drain();
+    expect([seen, watch.active]).toEqual([[-9], false]);
+  });
+});
