@@ -1,0 +1,229 @@
+// Registered buffers and files: the state machine, fixed reads and writes, handles that are void.
+//
+// UNREGISTERED → REGISTERED → DRAINING → UNREGISTERED, with every refusal by its code.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, openSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BufferPool, Ring, type RegisteredBuffer, type UringError } from "../ts/index.ts";
+
+setDefaultTimeout(30_000);
+
+const thrown = (call: () => unknown): UringError => {
+  try {
+    call();
+  } catch (error) {
+    return error as UringError;
+  }
+  throw new Error("it did not throw");
+};
+
+const rejected = (promise: PromiseLike<unknown>): Promise<UringError> =>
+  Promise.resolve(promise).then(
+    () => {
+      throw new Error("it did not reject");
+    },
+    (error) => error as UringError,
+  );
+
+let pipes = 0;
+function pipe() {
+  const path = join(tmpdir(), `bun-uring-registered-${process.pid}-${pipes++}`);
+  Bun.spawnSync(["mkfifo", path]);
+  const fd = openSync(path, "r+");
+  return { fd, [Symbol.dispose]: () => closeSync(fd) };
+}
+
+const text = (bytes: Uint8Array) => Buffer.from(bytes).toString();
+
+/** A ring with one registered buffer of 64 bytes. */
+function setUp() {
+  const ring = new Ring();
+  const pool = new BufferPool({ ring, size: 64, count: 2 });
+  const pooled = pool.acquire();
+  if (pooled === null) throw new Error("no buffer");
+  const [buffer] = ring.buffers.register([pooled]) as [RegisteredBuffer];
+  return { ring, pool, pooled, buffer, [Symbol.asyncDispose]: () => ring.close({ cancel: true }) };
+}
+
+describe("registered buffers", () => {
+  test("carry fixed reads and writes", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    const { ring, buffer } = own;
+    expect([ring.buffers.state, ring.buffers.count, buffer.length]).toEqual(["registered", 1, 64]);
+    buffer.bytes.set(Buffer.from("fixed"));
+    expect((await ring.write(ends.fd, buffer, { length: 5 })).bytes).toBe(5);
+    const read = await ring.read(ends.fd, buffer, { offset: 10, length: 20 });
+    expect([read.bytes, read.buffer === buffer]).toEqual([5, true]);
+    expect(text(buffer.bytes.subarray(10, 15))).toBe("fixed");
+    expect(ring.operationCount("read_fixed").ring).toBe(1);
+  });
+
+  test("of shared memory are used in place", async () => {
+    await using ring = new Ring();
+    using ends = pipe();
+    const shared = new SharedArrayBuffer(4096);
+    const [buffer] = ring.buffers.register([shared]) as [RegisteredBuffer];
+    await ring.write(ends.fd, "shared");
+    await ring.read(ends.fd, buffer);
+    expect(text(new Uint8Array(shared).subarray(0, 6))).toBe("shared");
+  });
+
+  test("refuse what reaches beyond them, nothing at all, and a second registration", async () => {
+    await using own = setUp();
+    const { ring, buffer, pooled } = own;
+    expect(thrown(() => ring.read(0, buffer, { offset: 60, length: 5 })).code).toBe("EOVERFLOW");
+    expect(thrown(() => ring.read(0, buffer, { offset: 65 })).code).toBe("EOVERFLOW");
+    expect(thrown(() => ring.read(0, buffer, { length: 0 })).code).toBe("EINVAL");
+    expect(thrown(() => ring.recv(0, buffer)).code).toBe("EINVAL");
+    expect(thrown(() => ring.buffers.register([pooled])).code).toBe("EEXIST");
+    expect(thrown(() => ring.buffers.register([])).code).toBe("EINVAL");
+    expect(thrown(() => ring.buffers.register([new Uint8Array(1) as never])).code).toBe("EINVAL");
+  });
+
+  test("with nothing in flight are unregistered when requestUnregister returns", async () => {
+    await using own = setUp();
+    const { ring, buffer, pooled } = own;
+    expect([ring.buffers.requestUnregister(), ring.buffers.state]).toEqual([true, "unregistered"]);
+    expect(thrown(() => ring.read(0, buffer)).code).toBe("ENOENT");
+    expect(thrown(() => buffer.bytes).code).toBe("ENOENT");
+    expect(thrown(() => ring.buffers.requestUnregister()).code).toBe("ENOENT");
+    expect(thrown(() => ring.buffers.update(0, pooled)).code).toBe("ENOENT");
+    const [again] = ring.buffers.register([pooled]);
+    expect(again?.bytes.length).toBe(64);
+    expect(thrown(() => buffer.bytes).code).toBe("ENOENT"); // of the registration before
+  });
+
+  test("drain: running operations finish, new ones get EBUSY, ordinary ones go on", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    const { ring, buffer, pooled } = own;
+    const read = ring.read(ends.fd, buffer, { length: 8 });
+    ring.submit();
+    expect([ring.buffers.inFlight, ring.buffers.requestUnregister()]).toEqual([1, false]);
+    expect(ring.buffers.state).toBe("draining");
+    expect(thrown(() => ring.read(ends.fd, buffer, { offset: 8 })).code).toBe("EBUSY");
+    expect(thrown(() => ring.buffers.register([pooled])).code).toBe("EBUSY");
+    expect(thrown(() => ring.buffers.update(0, pooled)).code).toBe("EBUSY");
+    const unregistered = ring.buffers.unregister();
+    await ring.write(ends.fd, "ordinary");
+    expect((await read).bytes).toBe(8);
+    await unregistered;
+    expect(ring.buffers.state).toBe("unregistered");
+    expect(thrown(() => ring.read(ends.fd, buffer)).code).toBe("ENOENT");
+  });
+
+  test("after a time-out are registered as before", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    using other = pipe();
+    const { ring, buffer } = own;
+    const read = ring.read(ends.fd, buffer, { length: 8 });
+    ring.submit();
+    const error = await rejected(ring.buffers.unregister({ timeout: 50 }));
+    expect([error.code, ring.buffers.state]).toEqual(["ETIMEDOUT", "registered"]);
+    expect(thrown(() => ring.buffers.unregisterSync({ timeout: 50 })).code).toBe("ETIMEDOUT");
+    expect(ring.buffers.state).toBe("registered");
+    const second = ring.read(other.fd, buffer, { offset: 8, length: 8 });
+    await ring.write(ends.fd, "first");
+    await read;
+    await ring.write(other.fd, "second");
+    expect((await second).bytes).toBe(6);
+    expect(ring.buffers.unregisterSync()).toBe(true);
+  });
+
+  test("unregister blocking waits for the last completion", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    const { ring, buffer } = own;
+    ring.read(ends.fd, buffer, { length: 4, timeout: 20 });
+    expect([ring.buffers.unregisterSync(), ring.buffers.state]).toEqual([true, "unregistered"]);
+  });
+
+  test("in its own callback the last operation is over: unregistering finishes there", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    const { ring, buffer } = own;
+    const seen: unknown[] = [];
+    ring.read(ends.fd, buffer, { length: 4 }, () => {
+      seen.push(ring.buffers.inFlight, ring.buffers.unregisterSync(), ring.buffers.state);
+    });
+    await ring.write(ends.fd, "data");
+    await ring.drain();
+    expect(seen).toEqual([0, true, "unregistered"]);
+  });
+
+  test("in another callback unregistering only asks", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    const { ring, buffer } = own;
+    const read = ring.read(ends.fd, buffer, { length: 4 });
+    ring.submit();
+    const seen: unknown[] = [];
+    ring.nop(() => seen.push(ring.buffers.unregisterSync(), ring.buffers.state));
+    await ring.wait();
+    expect(seen).toEqual([false, "draining"]);
+    await ring.write(ends.fd, "data");
+    await read;
+    expect(ring.buffers.state).toBe("unregistered");
+  });
+
+  test("updated in use keep the old buffer for what is in flight", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    const { ring, buffer, pool, pooled } = own;
+    const read = ring.read(ends.fd, buffer, { length: 8 });
+    ring.submit();
+    const other = pool.acquire();
+    if (other === null) throw new Error("no buffer");
+    const updated = ring.buffers.update(0, other);
+    expect(thrown(() => ring.read(ends.fd, buffer)).code).toBe("ENOENT");
+    await ring.write(ends.fd, "old");
+    await read;
+    expect(text(pooled.bytes.subarray(0, 3))).toBe("old");
+    await ring.write(ends.fd, "new");
+    await ring.read(ends.fd, updated);
+    expect(text(other.bytes.subarray(0, 3))).toBe("new");
+  });
+});
+
+describe("registered files", () => {
+  test("stand in for descriptors", async () => {
+    await using ring = new Ring();
+    using ends = pipe();
+    const [file] = ring.files.register([ends.fd]);
+    if (file === undefined) throw new Error("no file");
+    expect((await ring.write(file, "by place")).bytes).toBe(8);
+    const bytes = new Uint8Array(8);
+    const read = ring.read(file, bytes);
+    expect(read.fd).toBe(ends.fd);
+    expect((await read).bytes).toBe(8);
+    expect(text(bytes)).toBe("by place");
+    expect(ring.files.requestUnregister()).toBe(true);
+    expect(thrown(() => ring.read(file, bytes)).code).toBe("ENOENT");
+  });
+
+  test("that are not open are refused", async () => {
+    await using ring = new Ring();
+    expect(thrown(() => ring.files.register([9999])).code).toBe("EBADF");
+    expect(ring.files.state).toBe("unregistered");
+    expect(thrown(() => ring.files.register([-1])).code).toBe("EINVAL");
+  });
+
+  test("updated in use keep the old file for what is in flight", async () => {
+    await using ring = new Ring();
+    using first = pipe();
+    using second = pipe();
+    const [file] = ring.files.register([first.fd]);
+    if (file === undefined) throw new Error("no file");
+    const bytes = new Uint8Array(8);
+    const read = ring.read(file, bytes);
+    ring.submit();
+    const updated = ring.files.update(0, second.fd);
+    await ring.write(updated, "second");
+    await ring.write(first.fd, "first");
+    expect([(await read).bytes, text(bytes.subarray(0, 5))]).toEqual([5, "first"]);
+  });
+});
