@@ -79,6 +79,16 @@ pub const BufferRing = struct {
         ring.target = @min(ring.target * 2, ring.count());
     }
 
+    /// Whether a turn would find a buffer for somebody who waits for one.
+    pub fn can_serve(ring: *const BufferRing) bool {
+        if (ring.free + ring.idle_count + ring.delivered_count > 0) return true;
+        for (ring.lent[0..ring.lent_count]) |id| {
+            // Sequentially consistent: pairs with `release`, which looks for waiters afterwards.
+            if (@atomicLoad(State, &ring.states[id], .seq_cst) == .released) return true;
+        }
+        return false;
+    }
+
     /// Buffers that nobody uses, in the ring or not.
     pub fn available(ring: *const BufferRing) u32 {
         return ring.free + ring.idle_count;
@@ -106,8 +116,9 @@ pub const BufferRing = struct {
     /// From the deallocator, on any thread.
     pub fn release(ring: *BufferRing, id: u32) void {
         assert(id < ring.count());
-        // Release: pairs with the acquire in `give_back`; reads of the bytes end before it.
-        @atomicStore(State, &ring.states[id], .released, .release);
+        // Sequentially consistent: the caller looks for waiters next, who look at this before they
+        // sleep; one of them sees the other. It also pairs with the acquire in `give_back`.
+        @atomicStore(State, &ring.states[id], .released, .seq_cst);
     }
 
     pub fn id_of(ring: *const BufferRing, address: usize) u32 {

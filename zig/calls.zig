@@ -234,6 +234,7 @@ fn begin(
     const index = engine.operations.claim() orelse return errno.nomem;
     const self = engine.operations.at(index);
     self.* = .{ .kind = kind, .arguments = arguments.*, .input_len = @intCast(input.len) };
+    if (engine.batch == null) self.arguments.options &= ~(link_bits); // nothing could follow
     const outcome = set_up(engine, self, input);
     if (outcome < 0) {
         engine.transfers.release(&self.block);
@@ -243,11 +244,24 @@ fn begin(
     engine.control.generation = engine.operations.generation(index);
     engine.dirty_operations.push(&engine.operations, index);
     if (engine.batch) |*batch| {
-        if (batch.count == 0) batch.first = index;
+        if (batch.count == 0) {
+            batch.first = index;
+        } else {
+            follow(engine, batch.last, index);
+        }
+        batch.last = index;
         batch.count += 1;
         batch.sqes += submission.sqes_of(self);
     }
     return @intCast(index);
+}
+
+/// A member behind a linked one cannot be cancelled before that one has settled (K4).
+fn follow(engine: *Engine, before: u32, index: u32) void {
+    const previous = engine.operations.at(before);
+    if (!previous.option(.link) and !previous.option(.hard_link)) return;
+    previous.next = .{ .index = index, .generation = engine.operations.generation(index) };
+    engine.operations.at(index).waits = true;
 }
 
 /// What the kernel would not refuse in a way that names the mistake, or what would harm us.
@@ -259,11 +273,14 @@ fn check_arguments(
     if (!(arguments.timeout_ms <= timeout_ms_max)) return errno.inval; // NaN fails it too
     if (!position_valid(arguments.offset)) return errno.inval;
     if (!position_valid(arguments.offset_second)) return errno.inval;
-    if (registration.whole(@max(arguments.address, 0)) == null) return errno.inval;
+    if (registration.whole(arguments.address) == null) return errno.inval;
+    if (!file_valid(kind, arguments)) return errno.inval;
     const native = arguments.options >> @intFromEnum(abi.OperationOption.native_memory) & 1 != 0;
     if (native and arguments.length > 0 and !(arguments.address >= 4096)) {
         if (!takes_vectors(kind)) return errno.inval;
     }
+    const moved_out = kind == .write or kind == .writev or kind == .send or kind == .sendmsg;
+    if (moved_out and !native and arguments.length > input.len) return errno.inval;
     if (takes_vectors(kind) and native and input.len % (2 * @sizeOf(f64)) != 0) return errno.inval;
     const sound = switch (kind) {
         .nop => true,
@@ -275,6 +292,17 @@ fn check_arguments(
         else => arguments.fd >= 0,
     };
     return if (sound) 0 else errno.inval;
+}
+
+/// Registered files only where the descriptor is the subject, not a directory or a type.
+fn file_valid(kind: abi.OperationKind, arguments: *const abi.Arguments) bool {
+    const bit = @intFromEnum(abi.OperationOption.registered_file);
+    if (arguments.options >> bit & 1 == 0) return true;
+    return arguments.fd >= 0 and switch (kind) {
+        .read, .write, .readv, .writev, .read_fixed, .write_fixed, .fsync, .datasync => true,
+        .fallocate, .sync_file_range, .send, .recv, .sendmsg, .recvmsg, .poll => true,
+        else => false,
+    };
 }
 
 /// About 24 days: what a timespec holds is more, what anybody means is less.
@@ -295,6 +323,7 @@ fn takes_vectors(kind: abi.OperationKind) bool {
 
 /// Exactly as many NULs as separate the paths, and none of them empty beyond the first.
 fn check_paths(input: []const u8, count: usize, first_len: u32) i32 {
+    if (input.len == 0) return errno.noent;
     if (input.len > count * path_max) return errno.nametoolong;
     if (std.mem.count(u8, input, "\x00") != count - 1) return errno.inval;
     if (count == 2 and (first_len >= input.len or input[first_len] != 0)) return errno.inval;
@@ -368,7 +397,12 @@ pub fn batch_end(engine: *Engine) i32 {
     const batch = engine.batch orelse return errno.inval;
     engine.batch = null;
     if (batch.count == 0) return 0;
-    if (batch.sqes <= engine.kernel.room() + engine.kernel.queued()) {
+    // The last member's link would catch a stranger.
+    const last = engine.operations.at(batch.last);
+    last.arguments.options &= ~(link_bits);
+    const fits = batch.sqes <= engine.kernel.room() + engine.kernel.queued();
+    const code: i32 = if (!fits) errno.inval else chains_possible(engine, &batch);
+    if (code == 0) {
         engine.operations.at(batch.first).followers = batch.sqes;
         return 0;
     }
@@ -380,14 +414,33 @@ pub fn batch_end(engine: *Engine) i32 {
         engine.transfers.release(&self.block);
         engine.operations.retire(index);
     }
-    return errno.inval;
+    return code;
+}
+
+const link_bits: u32 = 1 << @intFromEnum(abi.OperationOption.link) |
+    1 << @intFromEnum(abi.OperationOption.hard_link);
+
+/// A plain call is made when its turn to be submitted comes, which inside of a chain would be
+/// before its predecessor has run.
+fn chains_possible(engine: *Engine, batch: *const Engine.Batch) i32 {
+    var index = batch.last;
+    for (0..batch.count) |_| {
+        const self = engine.operations.at(index);
+        if (self.waits and submission.is_plain(engine, self)) return errno.notsup;
+        index = self.dirty.previous;
+    }
+    return 0;
 }
 
 pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
     const operation = engine.operations.find(index, generation) orelse return errno.noent;
     if (operation.cancelled) return errno.already;
     operation.cancelled = true;
-    engine.dirty_operations.push(&engine.operations, index);
+    // Queued, it becomes a failure in its place; under way, the request goes before what waits,
+    // never between the members of a batch.
+    if (operation.stage == .submitted) {
+        engine.dirty_operations.push_front(&engine.operations, index);
+    }
     return 0;
 }
 

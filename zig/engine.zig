@@ -71,12 +71,13 @@ pub const Engine = struct {
     starved: slots.Queue(Connection, "starved") = .{},
     /// Cancel requests whose CQEs are still to come.
     pending_cancels: u32 = 0,
+    cqe_batch: [64]seam.Cqe = undefined,
     /// The latched fatal error, negative (I8).
     fatal: i32 = 0,
     counters: Counters = .{},
 
     pub const Mapped = struct { next: ?*Mapped, size: usize };
-    pub const Batch = struct { first: u32 = 0, count: u32 = 0, sqes: u32 = 0 };
+    pub const Batch = struct { first: u32 = 0, last: u32 = 0, count: u32 = 0, sqes: u32 = 0 };
 
     const Counters = struct {
         turns: u64 = 0,
@@ -158,12 +159,11 @@ pub const Engine = struct {
     /// As many places as the kernel grants (at most RLIMIT_NOFILE): the rest goes without.
     fn register_files(engine: *Engine) void {
         var count = @min(engine.config.connections, registered_files_max);
-        while (count >= 64) : (count /= 2) {
-            if (engine.kernel.files_register(count + registration.places) < 0) continue;
-            engine.registered_files = count;
-            return;
+        while (engine.kernel.files_register(count + registration.places) < 0) {
+            if (count == 0) return engine.features.remove(.registered_files);
+            count = if (count < 64) 0 else count / 2;
         }
-        engine.features.remove(.registered_files);
+        engine.registered_files = count;
     }
 
     /// 8 bytes of kernel memory a place; beyond it the look-up is lost in the noise of so many.
@@ -208,6 +208,7 @@ pub const Engine = struct {
     pub fn turn(engine: *Engine, wait_ms: u32) i32 {
         if (engine.fatal != 0) return engine.fatal;
         if (wait_ms > seam.wait_ms_max) return errno.inval;
+        if (engine.batch != null) return errno.busy;
         engine.counters.turns += 1;
         engine.begin();
         var outcome: i32 = 0;
@@ -284,7 +285,7 @@ pub const Engine = struct {
         while (left > 0) : (left -= 1) {
             const index = queue.pop(table).?;
             if (!advance(table.at(index), engine, index)) {
-                queue.push(table, index);
+                queue.push_front(table, index);
                 return; // the submission queue is full and the kernel takes no more (I8)
             }
         }
@@ -346,7 +347,8 @@ pub const Engine = struct {
     fn reap(engine: *Engine) void {
         var taken: u32 = 0;
         engine.reap_ns = 0;
-        var batch: [64]seam.Cqe = undefined;
+        // Not on the stack, where each reap would fill it with a pattern first.
+        const batch = &engine.cqe_batch;
         while (taken < abi.turn_cqes_max) {
             const run = engine.kernel.cqes();
             const count = @min(run.len, batch.len, abi.turn_cqes_max - taken);
@@ -366,7 +368,7 @@ pub const Engine = struct {
         return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
             engine.dirty_operations.count > 0 or
             engine.kernel.queued() > 0 or engine.kernel.ready() or
-            (engine.parked.count > 0 and engine.buffers.free > 0) or
+            (engine.parked.count > 0 and engine.buffers.can_serve()) or
             (engine.starved.count > 0 and engine.staging_pool.available() > 0);
     }
 
@@ -382,6 +384,7 @@ pub const Engine = struct {
 
     pub fn flush_only(engine: *Engine) i32 {
         if (engine.fatal != 0) return engine.fatal;
+        if (engine.batch != null) return errno.busy;
         engine.flush();
         if (engine.kernel.queued() == 0) return 0;
         const outcome = engine.enter(0, 0);
@@ -389,6 +392,8 @@ pub const Engine = struct {
     }
 
     pub fn arm(engine: *Engine) i32 {
+        // Before the kernel's own barrier, and pairs with the load in `rings.buffer_released`.
+        @atomicStore(u32, &engine.control.parked, engine.parked.count, .seq_cst);
         const ready = engine.kernel.arm();
         return @intFromBool(ready or engine.has_work());
     }

@@ -72,7 +72,9 @@ pub const Config = struct {
 
     fn check(config: *const Config) error{Invalid}!void {
         const power = std.math.isPowerOfTwo;
-        if (!power(config.entries) or config.entries > 32768) return error.Invalid;
+        // Two at least: an operation and its linked time-out go together.
+        if (!power(config.entries) or config.entries < 2) return error.Invalid;
+        if (config.entries > 32768) return error.Invalid;
         if (!power(config.cq_entries) or config.cq_entries < 4096) return error.Invalid;
         if (config.cq_entries > 131072 or config.cq_entries < config.entries) return error.Invalid;
         if (!power(config.receive_buffers)) return error.Invalid;

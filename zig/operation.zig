@@ -134,6 +134,12 @@ pub const Operation = struct {
     /// Done by a plain system call; `plain_result` stands for the NOP that went in its place.
     plain: bool = false,
     plain_result: i32 = 0,
+    /// Its linked time-out fired.
+    timed_out: bool = false,
+    /// A member of a chain whose predecessor has not settled: a cancel would not find it (K4).
+    waits: bool = false,
+    cancel_tries: u8 = 0,
+    next: Successor = .{},
     /// Position in an atomic batch: members after this one that must be pushed with it.
     followers: u32 = 0,
     arguments: abi.Arguments,
@@ -142,6 +148,9 @@ pub const Operation = struct {
     input_len: u32 = 0,
     started_ns: u64 = 0,
     dirty: slots.Link = .{},
+
+    /// The next member of its chain, if any.
+    const Successor = struct { index: u32 = 0, generation: u32 = 0 };
 
     /// What the kernel reads besides the bytes, in front of them.
     const Prefix = extern struct {
@@ -187,11 +196,12 @@ pub const Operation = struct {
     /// Where the kernel reads or writes the operation's bytes.
     pub fn data_address(operation: *Operation) u64 {
         if (operation.option(.native_memory)) return @intFromFloat(operation.arguments.address);
+        if (operation.block.is_none()) return 0; // nothing to move
         if (operation.writes_out()) return @intFromPtr(operation.input().ptr);
         return @intFromPtr(operation.output().ptr);
     }
 
-    fn writes_out(operation: *const Operation) bool {
+    pub fn writes_out(operation: *const Operation) bool {
         return switch (operation.kind) {
             .write, .writev, .send, .sendmsg => true,
             else => false,

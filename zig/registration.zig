@@ -119,6 +119,10 @@ pub fn update(engine: *Engine, resource: u32, place: u32, first: f64, second: f6
     }
     if (place >= self.count) return errno.inval;
     const entry = entry_from(resource, first, second) orelse return errno.inval;
+    // What is queued was started on the old resource: it goes before the change.
+    const flushed = engine.flush_only();
+    if (flushed < 0) return flushed;
+    if (engine.dirty_operations.count > 0) return errno.again;
     const outcome = if (self == &engine.registered_buffers)
         engine.kernel.buffer_set(place, memory_of(&entry))
     else

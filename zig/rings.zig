@@ -70,6 +70,7 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
     const backend = std.enums.fromInt(abi.Backend, asked.*) orelse return errno.inval;
     if (backend != .none and backend != .uring) return errno.notsup;
     const config = memory.Config.from(options) catch return errno.inval;
+    if (is_forked()) return refuse_open(info, .setup_refused, errno.perm);
     if (!prepare_fork_mark()) return refuse_open(info, .out_of_memory, errno.nomem);
     bury_orphans();
     const ring = claim() orelse return errno.mfile;
@@ -150,6 +151,12 @@ fn prepare_fork_mark() bool {
     return true;
 }
 
+/// A forked child owns nothing, and the rings' memory is not even mapped there.
+fn is_forked() bool {
+    const mark = fork_mark orelse return false;
+    return @as(*volatile u8, mark).* != 1;
+}
+
 fn claim() ?*Ring {
     for (&table) |*ring| {
         // Acquire: pairs with the release in `free`.
@@ -203,11 +210,13 @@ pub fn buffer_lend(engine: *Engine, buffer: u32) i32 {
 }
 
 pub fn buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
+    if (is_forked()) return;
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
     const address = @intFromPtr(bytes orelse return);
     ring.engine.buffers.release(ring.engine.buffers.id_of(address));
     // Somebody may be parked for want of it while the loop sleeps; a wake too many costs little.
-    if (ring.engine.control.parked > 0) _ = ring.engine.wake();
+    const waiters = @atomicLoad(u32, &ring.engine.control.parked, .seq_cst);
+    if (waiters > 0) _ = ring.engine.wake();
     view_gone(ring);
 }
 
@@ -217,10 +226,12 @@ const orphan_timeout_ms = 100;
 pub fn slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
     _ = bytes;
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
-    const mark = fork_mark orelse return;
-    if (mark.* != 1) return; // a forked child owns nothing
+    if (is_forked()) return;
     if (@atomicLoad(State, &ring.state, .acquire) == .open) {
-        if (ring.owner != linux.thread_pointer()) {
+        // A thread pointer can be another thread's by now; its id tells them apart.
+        const foreign = ring.owner != linux.thread_pointer() or
+            ring.owner_id != linux.thread_id();
+        if (foreign) {
             // Its owner may still be inside it: somebody buries it when that thread is gone.
             @atomicStore(State, &ring.state, .orphaned, .release);
             return;
@@ -273,6 +284,7 @@ pub fn memory_view(engine: *Engine) i32 {
 
 pub fn memory_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
     _ = bytes;
+    if (is_forked()) return;
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
     view_gone(ring);
 }

@@ -173,6 +173,17 @@ pub fn Queue(comptime Value: type, comptime link: []const u8) type {
             queue.count += 1;
         }
 
+        /// Ahead of everybody that waits.
+        pub fn push_front(queue: *Self, table: *Slots(Value), index: u32) void {
+            const own = link_of(table, index);
+            if (own.next != outside) return; // already waiting
+            own.* = .{ .next = queue.head, .previous = end };
+            const first = queue.head;
+            if (first == end) queue.tail = index else link_of(table, first).previous = index;
+            queue.head = index;
+            queue.count += 1;
+        }
+
         pub fn pop(queue: *Self, table: *Slots(Value)) ?u32 {
             if (queue.head == end) return null;
             const index = queue.head;
@@ -240,6 +251,11 @@ test "a queue holds a slot once, keeps the order and lets one leave from the mid
     try std.testing.expectEqual(@as(u32, 4), queue.count);
     queue.remove(&table, 3);
     queue.remove(&table, 3);
-    for ([_]u32{ 1, 0, 2 }) |index| try std.testing.expectEqual(index, queue.pop(&table).?);
+    queue.push_front(&table, 3);
+    for ([_]u32{ 3, 1, 0, 2 }) |index| try std.testing.expectEqual(index, queue.pop(&table).?);
+    try std.testing.expectEqual(@as(?u32, null), queue.pop(&table));
+    for ([_]u32{ 1, 3, 1 }) |index| queue.push_front(&table, index);
+    queue.push(&table, 2);
+    for ([_]u32{ 3, 1, 2 }) |index| try std.testing.expectEqual(index, queue.pop(&table).?);
     try std.testing.expectEqual(@as(?u32, null), queue.pop(&table));
 }

@@ -38,9 +38,9 @@ pub fn advance(self: *Operation, engine: *Engine, index: u32) bool {
         .generation = engine.operations.generation(index),
     };
     if (self.cancelled) {
-        // The NOP keeps the place in a chain; -ECANCELED comes with its CQE (I2).
+        // It keeps the place in a chain; -ECANCELED comes with its CQE (I2).
         self.stage = .withdrawn;
-        entry.opcode = .NOP;
+        prepare_failure(entry);
     } else {
         self.stage = .submitted;
         self.started_ns = engine.flush_clock();
@@ -75,6 +75,23 @@ fn submit(self: *Operation, engine: *Engine, entry: *seam.Sqe) void {
     if (self.option(.registered_file)) registration.plain_file(engine, &request);
     self.plain = true;
     self.plain_result = engine.kernel.plain(&request);
+    if (self.plain_result < 0) prepare_failure(entry);
+}
+
+/// Stands for an operation that has failed already: a cancel that finds nothing breaks a chain as
+/// the operation would have, and a hard link goes on.
+fn prepare_failure(entry: *seam.Sqe) void {
+    entry.opcode = .ASYNC_CANCEL;
+    entry.fd = -1;
+    entry.addr = std.math.maxInt(u64); // no operation has this `user_data`
+}
+
+/// Whether the kind is done by a plain call on this ring.
+pub fn is_plain(engine: *Engine, self: *Operation) bool {
+    if (engine.plain_kinds.isSet(@intFromEnum(self.kind))) return true;
+    var probe = std.mem.zeroes(seam.Sqe);
+    operation.prepare(&probe, self);
+    return !engine.kernel.supports(probe.opcode);
 }
 
 /// The time-out's SQE takes over the operation's link to the next member of a chain.
@@ -88,14 +105,15 @@ fn submit_timeout(
     var user_data = target;
     user_data.kind = .link_timeout;
     timer.LinkTimeout.prepare(timeout, self, user_data);
-    const links = seam.sqe_flag.io_link | seam.sqe_flag.io_hardlink;
-    timeout.flags = entry.flags & links;
-    entry.flags = (entry.flags & ~links) | seam.sqe_flag.io_link;
+    timeout.flags = entry.flags & (seam.sqe_flag.io_link | seam.sqe_flag.io_hardlink);
+    // A hard link holds the time-out just as well, and must not turn into a soft one.
+    if (entry.flags & seam.sqe_flag.io_hardlink == 0) entry.flags |= seam.sqe_flag.io_link;
     engine.pending_cancels += 1;
 }
 
 fn advance_cancel(self: *Operation, engine: *Engine, index: u32) bool {
     assert(self.cancelled);
+    if (self.waits or self.stage != .submitted) return true;
     const entry = engine.sqe() orelse return false;
     var user_data: slots.UserData = .{
         .slot = @intCast(index),
@@ -109,6 +127,25 @@ fn advance_cancel(self: *Operation, engine: *Engine, index: u32) bool {
     return true;
 }
 
+/// The kernel did not find the target: it may be between two places. A few more tries.
+pub fn cancel_missed(engine: *Engine, user_data: slots.UserData) void {
+    const target = engine.operations.find(user_data.slot, user_data.generation) orelse return;
+    if (target.waits or target.cancel_tries == cancel_tries_max) return;
+    target.cancel_tries += 1;
+    engine.dirty_operations.push_front(&engine.operations, user_data.slot);
+}
+
+const cancel_tries_max = 16;
+
+/// The next member of the chain has started: a cancel that waited for this can be sent.
+fn release_successor(self: *const Operation, engine: *Engine) void {
+    if (self.next.generation == 0) return;
+    const next = engine.operations.find(self.next.index, self.next.generation) orelse return;
+    next.waits = false;
+    if (!next.cancelled or next.stage != .submitted) return;
+    engine.dirty_operations.push_front(&engine.operations, self.next.index);
+}
+
 /// A CQE of a user's operation: one record; with the last CQE the slot is retired.
 pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) void {
     const self = engine.operations.find(user_data.slot, user_data.generation) orelse
@@ -117,6 +154,7 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     engine.record(.completion, user_data.slot, result_of(self, cqe.res), 0, @intFromBool(more));
     if (more) return;
     if (self.stage == .submitted) count_latency(self, engine);
+    release_successor(self, engine);
     registration.operation_done(engine, self);
     engine.dirty_operations.remove(&engine.operations, user_data.slot);
     engine.operations.retire(user_data.slot);
@@ -125,9 +163,12 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
 
 fn result_of(self: *const Operation, result: i32) i32 {
     if (self.stage == .withdrawn) return errno.canceled;
-    if (self.plain and result == 0) return self.plain_result;
-    // Cancelled by its own linked time-out; success wins over both (I4).
-    if (result == errno.canceled and self.has_timeout() and !self.cancelled) return errno.timedout;
+    if (self.plain) return self.plain_result;
+    // A worker of the kernel that is interrupted by a cancel says -EINTR.
+    const ended = result == errno.canceled or result == errno.intr;
+    // Success wins over both (I4).
+    if (ended and self.timed_out) return errno.timedout;
+    if (ended and self.cancelled) return errno.canceled;
     return result;
 }
 

@@ -25,6 +25,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
         if (!engine.connections.is_claimed(slot)) continue;
         engine.connections.at(slot).shut_down(engine, slot, .terminate);
     }
+    engine.batch = null;
     for (0..engine.operations.fresh) |index| {
         const slot: u32 = @intCast(index);
         if (!engine.operations.is_claimed(slot)) continue;
@@ -35,11 +36,23 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
     var turns: u32 = 0;
     while (in_flight(engine) > 0 and engine.fatal == 0 and turns < 10_000) : (turns += 1) {
         if (engine.kernel.now_ns() >= deadline) break;
-        _ = engine.turn(step_ms);
+        const count = engine.turn(step_ms);
+        close_produced(engine, @intCast(@max(count, 0)));
     }
     const held = in_flight(engine);
     if (held > 0) close_descriptors(engine, &engine.kernel);
     return held;
+}
+
+/// Descriptors that operations made while nobody reads their records any more (I4).
+fn close_produced(engine: *Engine, count: u32) void {
+    for (engine.records[0..count]) |*record| {
+        if (record.event != .completion or record.result < 0) continue;
+        switch (engine.operations.entries[record.index].value.kind) {
+            .accept, .openat, .socket => engine.kernel.close_fd(record.result),
+            else => {},
+        }
+    }
 }
 
 pub fn in_flight(engine: *const Engine) u32 {

@@ -22,8 +22,8 @@ pub const Timeout = struct {
     }
 };
 
-/// Cancels the operation whose SQE it follows. The operation's own CQE says what became of it, so
-/// this one's is not looked at (I2).
+/// Cancels the operation whose SQE it follows. The operation's own CQE says what became of it (I2);
+/// this one's comes before it and says whether the time-out was the cause.
 pub const LinkTimeout = struct {
     pub fn prepare(sqe: *kernel.Sqe, operation: *Operation, user_data: UserData) void {
         Timeout.set(sqe, .LINK_TIMEOUT, operation.timeout_duration());
@@ -31,9 +31,11 @@ pub const LinkTimeout = struct {
     }
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
-        _ = user_data;
-        _ = cqe;
         engine.pending_cancels -= 1;
+        const fired = cqe.res == kernel.errno.time or cqe.res == kernel.errno.already;
+        if (!fired) return;
+        const target = engine.operations.find(user_data.slot, user_data.generation) orelse return;
+        target.timed_out = true;
     }
 };
 
