@@ -9,6 +9,7 @@ const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const Engine = @import("engine.zig").Engine;
 const Operation = @import("operation.zig").Operation;
+const preparation = @import("preparation.zig");
 const registration = @import("registration.zig");
 const submission = @import("submission.zig");
 const Connection = @import("connection.zig").Connection;
@@ -23,13 +24,6 @@ fn known(comptime Enum: type, value: u32) ?Enum {
     return std.enums.fromInt(Enum, value);
 }
 
-fn parse(address: *const abi.Address) ?seam.SocketAddress {
-    // Read as a number first: JavaScript may have written anything.
-    const family: *const u32 = @ptrCast(&address.family);
-    if (known(abi.Family, family.*) == null) return null;
-    return seam.SocketAddress.parse(address) catch null;
-}
-
 // Listeners ------------------------------------------------------------------------------------
 
 pub fn listener_open(
@@ -39,7 +33,7 @@ pub fn listener_open(
     flags: u32,
 ) i32 {
     if (engine.fatal != 0) return engine.fatal;
-    const target = parse(address) orelse return errno.inval;
+    const target = seam.SocketAddress.from_boundary(address) orelse return errno.inval;
     const fd = engine.kernel.socket(&target);
     if (fd < 0) return fd;
     const outcome = listener_bind(engine, fd, &target, backlog, flags);
@@ -103,7 +97,7 @@ pub fn listener_stop(engine: *Engine, index: u32, generation: u32) i32 {
 
 pub fn connect(engine: *Engine, address: *const abi.Address, flags: u32) i32 {
     if (engine.fatal != 0) return engine.fatal;
-    const target = parse(address) orelse return errno.inval;
+    const target = seam.SocketAddress.from_boundary(address) orelse return errno.inval;
     const fd = engine.kernel.socket(&target);
     if (fd < 0) return fd;
     if (!target.is_unix() and !flag(flags, abi.ConnectFlag.delay)) {
@@ -228,14 +222,14 @@ fn begin(
     input: []const u8,
 ) i32 {
     if (engine.fatal != 0) return engine.fatal;
-    const checked = check_arguments(kind, arguments, input);
+    const checked = preparation.check_arguments(kind, arguments, input);
     if (checked < 0) return checked;
     if (!engine.flush_early()) return errno.again;
     const index = engine.operations.claim() orelse return errno.nomem;
     const self = engine.operations.at(index);
     self.* = .{ .kind = kind, .arguments = arguments.*, .input_len = @intCast(input.len) };
     if (engine.batch == null) self.arguments.options &= ~(link_bits); // nothing could follow
-    const outcome = set_up(engine, self, input);
+    const outcome = preparation.set_up(engine, self, input);
     if (outcome < 0) {
         engine.transfers.release(&self.block);
         engine.operations.retire(index);
@@ -262,128 +256,6 @@ fn follow(engine: *Engine, before: u32, index: u32) void {
     if (!previous.option(.link) and !previous.option(.hard_link)) return;
     previous.next = .{ .index = index, .generation = engine.operations.generation(index) };
     engine.operations.at(index).waits = true;
-}
-
-/// What the kernel would not refuse in a way that names the mistake, or what would harm us.
-fn check_arguments(
-    kind: abi.OperationKind,
-    arguments: *const abi.Arguments,
-    input: []const u8,
-) i32 {
-    if (!(arguments.timeout_ms <= timeout_ms_max)) return errno.inval; // NaN fails it too
-    if (!position_valid(arguments.offset)) return errno.inval;
-    if (!position_valid(arguments.offset_second)) return errno.inval;
-    if (registration.whole(arguments.address) == null) return errno.inval;
-    if (!file_valid(kind, arguments)) return errno.inval;
-    const native = arguments.options >> @intFromEnum(abi.OperationOption.native_memory) & 1 != 0;
-    if (native and arguments.length > 0 and !(arguments.address >= 4096)) {
-        if (!takes_vectors(kind)) return errno.inval;
-    }
-    const moved_out = kind == .write or kind == .writev or kind == .send or kind == .sendmsg;
-    if (moved_out and !native and arguments.length > input.len) return errno.inval;
-    if (takes_vectors(kind) and native and input.len % (2 * @sizeOf(f64)) != 0) return errno.inval;
-    const sound = switch (kind) {
-        .nop => true,
-        .timeout => arguments.offset >= 0 and arguments.offset <= timeout_ms_max,
-        .openat, .statx, .unlink, .mkdir => return check_paths(input, 1, 0),
-        .rename, .link, .symlink => return check_paths(input, 2, arguments.extra),
-        .bind, .connect => arguments.fd >= 0 and input.len == @sizeOf(abi.Address),
-        .splice => arguments.fd >= 0 and arguments.fd_second >= 0,
-        else => arguments.fd >= 0,
-    };
-    return if (sound) 0 else errno.inval;
-}
-
-/// Registered files only where the descriptor is the subject, not a directory or a type.
-fn file_valid(kind: abi.OperationKind, arguments: *const abi.Arguments) bool {
-    const bit = @intFromEnum(abi.OperationOption.registered_file);
-    if (arguments.options >> bit & 1 == 0) return true;
-    return arguments.fd >= 0 and switch (kind) {
-        .read, .write, .readv, .writev, .read_fixed, .write_fixed, .fsync, .datasync => true,
-        .fallocate, .sync_file_range, .send, .recv, .sendmsg, .recvmsg, .poll => true,
-        else => false,
-    };
-}
-
-/// About 24 days: what a timespec holds is more, what anybody means is less.
-const timeout_ms_max = 2_147_483_648;
-const path_max = 4096; // PATH_MAX
-
-fn position_valid(offset: f64) bool {
-    return offset == -1 or registration.whole(offset) != null or
-        (offset > 0 and offset <= timeout_ms_max); // a duration may have a fraction
-}
-
-fn takes_vectors(kind: abi.OperationKind) bool {
-    return switch (kind) {
-        .readv, .writev, .sendmsg, .recvmsg => true,
-        else => false,
-    };
-}
-
-/// Exactly as many NULs as separate the paths, and none of them empty beyond the first.
-fn check_paths(input: []const u8, count: usize, first_len: u32) i32 {
-    if (input.len == 0) return errno.noent;
-    if (input.len > count * path_max) return errno.nametoolong;
-    if (std.mem.count(u8, input, "\x00") != count - 1) return errno.inval;
-    if (count == 2 and (first_len >= input.len or input[first_len] != 0)) return errno.inval;
-    return 0;
-}
-
-/// Memory, copies and registered resources: all that can fail before the operation is on its way.
-fn set_up(engine: *Engine, self: *Operation, input: []const u8) i32 {
-    const output_len = output_size(self);
-    if (input.len > 0 or output_len > 0 or needs_block(self)) {
-        const size = Operation.block_size(@intCast(input.len), output_len);
-        self.block = engine.transfers.acquire(size) catch return errno.nomem;
-        if (input.len > 0) {
-            @memcpy(self.input(), input);
-            self.block.bytes[
-                @intFromPtr(self.input().ptr) - @intFromPtr(self.block.bytes.ptr) +
-                    input.len
-            ] = 0; // the last path's NUL
-        }
-    }
-    if (takes_vectors(self.kind) and self.option(.native_memory)) {
-        const outcome = read_vectors(self);
-        if (outcome < 0) return outcome;
-    }
-    if (self.kind == .bind or self.kind == .connect) {
-        const text: *align(1) const abi.Address = @ptrCast(self.input().ptr);
-        const copy = text.*;
-        self.socket_address().* = parse(&copy) orelse return errno.inval;
-    }
-    return registration.operation_starts(engine, self);
-}
-
-fn needs_block(self: *const Operation) bool {
-    return self.has_timeout() or switch (self.kind) {
-        .timeout, .accept, .recvmsg, .sendmsg, .readv, .writev => true,
-        else => false,
-    };
-}
-
-fn output_size(self: *const Operation) u32 {
-    if (self.option(.native_memory)) return 0;
-    return switch (self.kind) {
-        .read, .recv, .readv, .recvmsg => self.arguments.length,
-        .statx => 256, // struct statx, see statx(2)
-        else => 0,
-    };
-}
-
-/// Pairs of numbers to vectors, in place: both have sixteen bytes.
-fn read_vectors(self: *Operation) i32 {
-    comptime std.debug.assert(@sizeOf(seam.Iovec) == 2 * @sizeOf(f64));
-    const parts = self.vectors();
-    for (parts) |*part| {
-        const pair: *const [2]f64 = @ptrCast(part);
-        const address = registration.whole(pair[0]) orelse return errno.inval;
-        const len = registration.whole(pair[1]) orelse return errno.inval;
-        if (address < 4096) return errno.inval;
-        part.* = .{ .base = @ptrFromInt(address), .len = len };
-    }
-    return 0;
 }
 
 pub fn batch_begin(engine: *Engine) i32 {

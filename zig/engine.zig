@@ -454,6 +454,10 @@ pub const Engine = struct {
         submission.settle(engine, user_data, cqe);
     }
 
+    pub fn cancel_missed(engine: *Engine, user_data: slots.UserData) void {
+        submission.cancel_missed(engine, user_data);
+    }
+
     pub fn connection_gone(engine: *Engine, index: u32) void {
         engine.dirty.remove(&engine.connections, index);
         engine.parked.remove(&engine.connections, index);

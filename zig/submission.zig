@@ -164,12 +164,13 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
 fn result_of(self: *const Operation, result: i32) i32 {
     if (self.stage == .withdrawn) return errno.canceled;
     if (self.plain) return self.plain_result;
-    // A worker of the kernel that is interrupted by a cancel says -EINTR.
-    const ended = result == errno.canceled or result == errno.intr;
+    // A worker of the kernel that a cancel interrupts says -EINTR, or the kernel's own -ERESTART*.
+    const restarts = result <= -512 and result >= -516;
+    const ended = result == errno.canceled or result == errno.intr or restarts;
     // Success wins over both (I4).
     if (ended and self.timed_out) return errno.timedout;
     if (ended and self.cancelled) return errno.canceled;
-    return result;
+    return if (restarts) errno.intr else result;
 }
 
 fn count_latency(self: *const Operation, engine: *Engine) void {

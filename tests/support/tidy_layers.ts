@@ -9,7 +9,7 @@ export const ZIG_LAYERS = [
   /^zig\/operation(?:\.zig$|\/)/,
   /^zig\/(?:features|connection|listen|submission)\.zig$/,
   /^zig\/engine\.zig$/,
-  /^zig\/(?:calls|teardown)\.zig$/,
+  /^zig\/(?:calls|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
   /^zig\/(?:exports|abi_layout)\.zig$/,

@@ -32,6 +32,13 @@ pub const SocketAddress = extern struct {
         return address.family() == linux.AF.INET6;
     }
 
+    /// From JavaScript, which may have written any number for the family.
+    pub fn from_boundary(text: *const abi.Address) ?SocketAddress {
+        const family_number: *const u32 = @ptrCast(&text.family);
+        if (std.enums.fromInt(abi.Family, family_number.*) == null) return null;
+        return parse(text) catch null;
+    }
+
     pub fn parse(text: *const abi.Address) error{Invalid}!SocketAddress {
         if (text.text_len > abi.address_text_max) return error.Invalid;
         const bytes = text.text[0..text.text_len];

@@ -5,7 +5,6 @@
 const kernel = @import("../kernel.zig");
 const Engine = @import("../engine.zig").Engine;
 const Operation = @import("../operation.zig").Operation;
-const submission = @import("../submission.zig");
 const UserData = @import("../slots.zig").UserData;
 
 /// IORING_OP_NOP: completes with 0 in the turn that submits it.
@@ -16,8 +15,8 @@ pub const Nop = struct {
     }
 };
 
-/// IORING_OP_ASYNC_CANCEL by `user_data`. Its result settles nothing: the target's own CQE says what
-/// became of it. Only -ENOENT of a target that is still there asks for another try.
+/// IORING_OP_ASYNC_CANCEL by `user_data`. Its result settles nothing: the target's own CQE says
+/// what became of it. Only -ENOENT of a target that is still there asks for another try.
 pub const Cancel = struct {
     pub fn prepare(sqe: *kernel.Sqe, target: UserData, user_data: UserData) void {
         sqe.opcode = .ASYNC_CANCEL;
@@ -28,6 +27,6 @@ pub const Cancel = struct {
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
         engine.pending_cancels -= 1;
-        if (cqe.res == kernel.errno.noent) submission.cancel_missed(engine, user_data);
+        if (cqe.res == kernel.errno.noent) engine.cancel_missed(user_data);
     }
 };
