@@ -3,39 +3,13 @@
 // Whatever happens to the user's memory in mid-flight, the kernel writes to none that is not its.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, openSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { BufferPool, Ring, type UringError } from "../ts/index.ts";
+import { BufferPool, Ring } from "../ts/index.ts";
+import { folder, pipe, rejected, thrown } from "./support/operations.ts";
 import { until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
-
-const thrown = (call: () => unknown): UringError => {
-  try {
-    call();
-  } catch (error) {
-    return error as UringError;
-  }
-  throw new Error("it did not throw");
-};
-
-const rejected = (promise: PromiseLike<unknown>): Promise<UringError> =>
-  Promise.resolve(promise).then(
-    () => {
-      throw new Error("it did not reject");
-    },
-    (error) => error as UringError,
-  );
-
-let pipes = 0;
-/** A pipe, open at both ends in one descriptor: reads of it wait until something is written. */
-function pipe() {
-  const path = join(tmpdir(), `bun-uring-pool-${process.pid}-${pipes++}`);
-  Bun.spawnSync(["mkfifo", path]);
-  const fd = openSync(path, "r+");
-  return { fd, [Symbol.dispose]: () => closeSync(fd) };
-}
 
 const text = (bytes: Uint8Array, length = bytes.length) =>
   Buffer.from(bytes.subarray(0, length)).toString();
@@ -195,7 +169,7 @@ describe("an ArrayBuffer", () => {
 });
 
 describe("a plain view", () => {
-  test("that is transferred and collected in mid-read gets EINVAL and nothing is written", async () => {
+  test("that is transferred and collected in mid-read gets EINVAL and no byte", async () => {
     await using ring = new Ring();
     using own = pipe();
     const view = new Uint8Array(4096);
@@ -221,7 +195,7 @@ describe("a plain view", () => {
     expect(text(read)).toBe("as it was");
   });
 
-  test("that overlaps one being read into is refused with EBUSY; a disjoint one is not", async () => {
+  test("that overlaps one being read into is refused; a disjoint one is not", async () => {
     await using ring = new Ring();
     using own = pipe();
     using other = pipe();
@@ -265,7 +239,7 @@ describe("shared memory", () => {
 
 describe("in a Worker", () => {
   test("every kind of buffer gives the same results", async () => {
-    const path = join(tmpdir(), `bun-uring-worker-${process.pid}`);
+    const path = join(folder, "worker");
     writeFileSync(path, "0123456789");
     const source = new URL("./support/programs/buffers_worker.ts", import.meta.url);
     const worker = new Worker(source);

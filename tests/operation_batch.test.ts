@@ -4,29 +4,10 @@
 // lose its link, so all of them go out together or none.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { prepare, Ring, type BatchResult, type UringError } from "../ts/index.ts";
+import { prepare, Ring, type BatchResult } from "../ts/index.ts";
+import { file, thrown } from "./support/operations.ts";
 
 setDefaultTimeout(30_000);
-
-let files = 0;
-function file(content = "") {
-  const path = join(tmpdir(), `bun-uring-batch-${process.pid}-${files++}`);
-  writeFileSync(path, content);
-  const fd = openSync(path, "r+");
-  return { path, fd, text: () => readFileSync(path, "utf8"), [Symbol.dispose]: () => closeSync(fd) };
-}
-
-const thrown = (call: () => unknown): UringError => {
-  try {
-    call();
-  } catch (error) {
-    return error as UringError;
-  }
-  throw new Error("it did not throw");
-};
 
 const outcomes = ({ members }: BatchResult) =>
   members.map((member) => (member.status === "done" ? "done" : [member.status, member.error.code]));
@@ -171,7 +152,8 @@ describe("a prepared operation", () => {
     using own = file("0123456789");
     const bytes = new Uint8Array(2);
     const { signal } = new AbortController();
-    await prepare.read().file(own.fd).buffer(bytes).at(4).timeout(60_000).signal(signal).submit(ring);
+    const prepared = prepare.read().file(own.fd).buffer(bytes).at(4);
+    await prepared.timeout(60_000).signal(signal).submit(ring);
     expect(Buffer.from(bytes).toString()).toBe("45");
   });
 });

@@ -1,19 +1,14 @@
-// Operations on sockets that the user owns, on poll and on watches.
+// Operations on sockets that the user owns, polls and watches.
+//
+// Every socket here is made by the ring itself, on this machine, with port 0.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, readFileSync, readlinkSync } from "node:fs";
-import { Ring, type UringError } from "../ts/index.ts";
+import { Ring } from "../ts/index.ts";
+import { rejected } from "./support/operations.ts";
 import { until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
-
-const failure = (awaited: PromiseLike<unknown>): Promise<UringError> =>
-  Promise.resolve(awaited).then(
-    () => {
-      throw new Error("it succeeded");
-    },
-    (error) => error as UringError,
-  );
 
 /** Two connected TCP sockets on this machine, and their listener's address. */
 async function pair(ring: Ring) {
@@ -68,7 +63,7 @@ describe("sockets", () => {
   test("a connection that nobody takes is refused in the completion", async () => {
     await using ring = new Ring();
     const fd = await ring.socket("ipv4");
-    const error = await failure(ring.connect(fd, { hostname: "127.0.0.1", port: 1 }));
+    const error = await rejected(ring.connect(fd, { hostname: "127.0.0.1", port: 1 }));
     expect([error.code, error.phase]).toEqual(["ECONNREFUSED", "completion"]);
     closeSync(fd);
   });

@@ -3,37 +3,10 @@
 // UNREGISTERED → REGISTERED → DRAINING → UNREGISTERED, with every refusal by its code.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, openSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { BufferPool, Ring, type RegisteredBuffer, type UringError } from "../ts/index.ts";
+import { BufferPool, Ring, type RegisteredBuffer } from "../ts/index.ts";
+import { pipe, rejected, thrown } from "./support/operations.ts";
 
 setDefaultTimeout(30_000);
-
-const thrown = (call: () => unknown): UringError => {
-  try {
-    call();
-  } catch (error) {
-    return error as UringError;
-  }
-  throw new Error("it did not throw");
-};
-
-const rejected = (promise: PromiseLike<unknown>): Promise<UringError> =>
-  Promise.resolve(promise).then(
-    () => {
-      throw new Error("it did not reject");
-    },
-    (error) => error as UringError,
-  );
-
-let pipes = 0;
-function pipe() {
-  const path = join(tmpdir(), `bun-uring-registered-${process.pid}-${pipes++}`);
-  Bun.spawnSync(["mkfifo", path]);
-  const fd = openSync(path, "r+");
-  return { fd, [Symbol.dispose]: () => closeSync(fd) };
-}
 
 const text = (bytes: Uint8Array) => Buffer.from(bytes).toString();
 

@@ -3,30 +3,11 @@
 // Literal numbers: what a form returns is part of the contract.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, openSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { Ring, type UringError } from "../ts/index.ts";
+import { Ring } from "../ts/index.ts";
+import { file, pipe, rejected, thrown } from "./support/operations.ts";
 import { turns } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
-
-const thrown = (call: () => unknown): UringError => {
-  try {
-    call();
-  } catch (error) {
-    return error as UringError;
-  }
-  throw new Error("it did not throw");
-};
-
-const rejected = (promise: PromiseLike<unknown>): Promise<UringError> =>
-  Promise.resolve(promise).then(
-    () => {
-      throw new Error("it did not reject");
-    },
-    (error) => error as UringError,
-  );
 
 describe("poll", () => {
   test("gives the number handled and never blocks", async () => {
@@ -101,20 +82,16 @@ describe("drain", () => {
 
   test("after its time lists what remains", async () => {
     await using ring = new Ring();
-    const path = join(tmpdir(), `bun-uring-fifo-${process.pid}`);
-    Bun.spawnSync(["rm", "-f", path]);
-    Bun.spawnSync(["mkfifo", path]);
-    const fd = openSync(path, "r+");
-    ring.read(fd, new Uint8Array(1));
+    using own = pipe();
+    ring.read(own.fd, new Uint8Array(1));
     ring.timeout(60_000);
-    const listed = new RegExp(`read on fd ${fd}, \\d\\.\\d s; timeout, \\d\\.\\d s`);
+    const listed = new RegExp(`read on fd ${own.fd}, \\d\\.\\d s; timeout, \\d\\.\\d s`);
     for (const error of [thrown(() => ring.drainSync(5)), await rejected(ring.drain(5))]) {
       expect(error.code).toBe("ETIMEDOUT");
       expect(error.message).toMatch(listed);
     }
     ring.cancelAll();
     expect(ring.drainSync()).toBe(2);
-    closeSync(fd);
   });
 });
 
@@ -245,12 +222,9 @@ describe("arguments", () => {
 
   test("files written between turns are there: nothing waits for the loop", async () => {
     await using ring = new Ring();
-    const path = join(tmpdir(), `bun-uring-flush-${process.pid}`);
-    writeFileSync(path, "");
-    const fd = openSync(path, "r+");
-    ring.write(fd, "written", { at: 0 });
+    using own = file();
+    ring.write(own.fd, "written", { at: 0 });
     expect(ring.drainSync()).toBe(1);
-    expect(await Bun.file(path).text()).toBe("written");
-    closeSync(fd);
+    expect(own.text()).toBe("written");
   });
 });

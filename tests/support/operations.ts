@@ -1,0 +1,52 @@
+// What the tests of operations share: errors as values, files and pipes that clean up.
+//
+// Files are in a folder of their own that goes with the process.
+
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { UringError } from "../../ts/index.ts";
+
+export const folder = mkdtempSync(join(tmpdir(), "bun-uring-"));
+process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+
+let made = 0;
+
+/** The error that a call throws. */
+export function thrown(call: () => unknown): UringError {
+  try {
+    call();
+  } catch (error) {
+    return error as UringError;
+  }
+  throw new Error(`it did not throw: ${call}`);
+}
+
+/** The error that it rejects with. */
+export async function rejected(awaited: PromiseLike<unknown>): Promise<UringError> {
+  let value: unknown;
+  try {
+    value = await awaited;
+  } catch (error) {
+    return error as UringError;
+  }
+  throw new Error(`it did not reject: ${Bun.inspect(value)}`);
+}
+
+/** A file with this content, open for reading and writing. */
+export function file(content = "") {
+  const path = join(folder, `file-${made++}`);
+  writeFileSync(path, content);
+  const fd = openSync(path, "r+");
+  const text = () => readFileSync(path, "utf8");
+  return { path, fd, text, [Symbol.dispose]: () => closeSync(fd) };
+}
+
+/** A pipe, open at both ends in one descriptor: reads of it wait until something is written. */
+export function pipe() {
+  const path = join(folder, `pipe-${made++}`);
+  const { exitCode, stderr } = Bun.spawnSync(["mkfifo", path]);
+  if (exitCode !== 0) throw new Error(stderr.toString());
+  const fd = openSync(path, "r+");
+  return { path, fd, [Symbol.dispose]: () => closeSync(fd) };
+}
