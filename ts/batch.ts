@@ -111,6 +111,7 @@ export function startBatch(
   const operations: Operation<unknown>[] = [];
   const begun = native.bu_batch_begin(ring.handle);
   if (begun < 0) throw submissionError(begun, name, -1);
+  ring.batching = true;
   try {
     for (const [place, member] of given.entries()) {
       // The last member links to nothing: what comes after the batch is not part of it.
@@ -125,6 +126,7 @@ export function startBatch(
     throw error;
   } finally {
     ring.linkBits = 0;
+    ring.batching = false;
   }
   const refused = endBatch(ring, name, operations);
   if (refused !== null) throw refused;
@@ -140,7 +142,10 @@ function endBatch(
   if (outcome >= 0) return null;
   for (const operation of operations) operation.withdraw(outcome);
   const error = submissionError(outcome, name, -1);
-  error.message += `; ${operations.length} members are more than the submission queue holds`;
+  error.message +=
+    error.code === "EOPNOTSUPP"
+      ? "; what this kernel does by a plain call can only be the first member of a chain"
+      : `; ${operations.length} members are more than the submission queue holds`;
   error.operations = operations;
   return error;
 }

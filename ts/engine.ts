@@ -66,6 +66,7 @@ export class Engine implements Turnable {
   /** @internal When the operations of this turn were submitted; 0 before the first. */ stamp = 0;
   /** @internal Option bits of the operation that is started next: its place in a chain. */
   linkBits = 0;
+  /** @internal A batch is being put together. */ batching = false;
   /** @internal */ state: RingState = "open";
   /** @internal */ waiter: Waiter | null = null;
   /** @internal Called at each last completion: registrations that drain. */

@@ -146,7 +146,9 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     const told = callbackOf("close", options, callback);
     this.assertOpen("close");
     checkInteger("close", "fd", fd, 0, 0x7fff_ffff);
-    if (!given.signal?.aborted) this.cancelPending((operation) => operation.fd === fd);
+    // A member of a batch cancels nobody: the chain says what runs before it.
+    const cancels = !this.batching && !given.signal?.aborted;
+    if (cancels) this.cancelPending((operation) => operation.fd === fd);
     const descriptor = this.prepareFile("close", fd);
     return launch(this, OperationKind.close, descriptor, null, given, told);
   }
