@@ -122,7 +122,9 @@ pub fn update(engine: *Engine, resource: u32, place: u32, first: f64, second: f6
     // What is queued was started on the old resource: it goes before the change.
     const flushed = engine.flush_only();
     if (flushed < 0) return flushed;
-    if (engine.dirty_operations.count > 0) return errno.again;
+    // What the kernel has not taken yet is looked up when it does.
+    const waiting = engine.dirty_operations.count + engine.kernel.queued();
+    if (waiting > 0) return errno.again;
     const outcome = if (self == &engine.registered_buffers)
         engine.kernel.buffer_set(place, memory_of(&entry))
     else
