@@ -5,8 +5,17 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openSync } from "node:fs";
-import { BufferPool, Operation, prepare, Ring, type PooledBuffer } from "../ts/index.ts";
-import { thrown } from "./support/operations.ts";
+import {
+  BufferPool,
+  Operation,
+  prepare,
+  Ring,
+  type Batch,
+  type PooledBuffer,
+  type Watch,
+} from "../ts/index.ts";
+import type { BufferRegistration } from "../ts/registered.ts";
+import { pipe, thrown } from "./support/operations.ts";
 
 setDefaultTimeout(30_000);
 
@@ -282,62 +291,164 @@ describe("a pooled buffer held, in flight, released:", () => {
   });
 });
 
-// Close ----------------------------------------------------------------------------------------
+// Pools, registrations, watches, batches ---------------------------------------------------------
 
-describe("close", () => {
-  test("with operations pending rejects with EBUSY and lists them, all of them ended", async () => {
-    const ring = new Ring();
-    const timer = ring.timeout(60_000);
-    const outcome = timer.catch((error) => (error as { code: string }).code);
-    const error = await Promise.resolve(ring.close()).then(() => null, (reason) => reason);
-    expect([error.code, error.operation]).toEqual(["EBUSY", "close"]);
-    expect(error.message).toMatch(/timeout, 0\.\d s/);
-    expect([await outcome, ring.closed, ring.pendingCount]).toEqual(["ECANCELED", true, 0]);
-  });
+interface Held<Thing> {
+  held: Thing;
+}
 
-  test("with cancel, or by disposal, is silent", async () => {
-    const ring = new Ring();
-    ring.timeout(60_000);
-    expect(await ring.close({ cancel: true })).toBeUndefined();
-    {
-      await using other = new Ring();
-      other.timeout(60_000);
-    }
-  });
+/** Each state is a function that brings a thing into it. */
+interface Matrix<Thing> {
+  name: string;
+  internal: readonly string[];
+  /** Wrapped, since what is awaitable would be awaited on its way. */
+  states: Record<string, (ring: Ring) => Promise<Held<Thing>> | Held<Thing>>;
+  rows: Record<string, [call: (thing: Thing) => unknown, ...cells: string[]]>;
+}
 
-  test("never closes a descriptor that was passed in", async () => {
-    const ring = new Ring();
-    const fd = openSync("/dev/zero", "r");
-    ring.read(fd, new Uint8Array(8));
-    await ring.close({ cancel: true });
-    await using other = new Ring();
-    expect((await other.read(fd, new Uint8Array(8))).bytes).toBe(8);
-    await other.close(fd);
-  });
+const closedRing = async (ring: Ring) => {
+  await ring.close({ cancel: true });
+};
 
-  test("inside a callback takes effect after the dispatch; what was ready is told", async () => {
-    const ring = new Ring();
-    const seen: string[] = [];
-    ring.nop(() => {
-      void ring.close({ cancel: true });
-      seen.push(`closing ${ring.closed}`);
+const POOLS: Matrix<BufferPool> = {
+  name: "a pool of an open ring, of a closed one",
+  internal: ["giveBack", "reclaim"],
+  states: {
+    open: (ring) => ({ held: new BufferPool({ ring, size: 64, count: 1 }) }),
+    closed: async (ring) => {
+      const pool = new BufferPool({ ring, size: 64, count: 1 });
+      await closedRing(ring);
+      return { held: pool };
+    },
+  },
+  rows: {
+    acquire: [(pool) => pool.acquire(), "object", "ESHUTDOWN"],
+    leaked: [(pool) => pool.leaked, "0", "0"],
+    stats: [(pool) => pool.stats, "object", "object"],
+  },
+};
+
+function register(ring: Ring): BufferRegistration {
+  ring.buffers.register([new SharedArrayBuffer(64)]);
+  return ring.buffers;
+}
+
+const REGISTRATIONS: Matrix<BufferRegistration> = {
+  name: "a registration unregistered, registered, draining, of a closed ring",
+  internal: ["assertCurrent", "handle", "words"],
+  states: {
+    unregistered: (ring) => ({ held: ring.buffers }),
+    registered: (ring) => ({ held: register(ring) }),
+    draining: (ring) => {
+      const [buffer] = ring.buffers.register([new SharedArrayBuffer(64)]);
+      const own = pipe();
+      if (buffer !== undefined) ring.read(own.fd, buffer);
+      ring.submit();
+      ring.buffers.requestUnregister();
+      return { held: ring.buffers };
+    },
+    closed: async (ring) => {
+      register(ring);
+      await closedRing(ring);
+      return { held: ring.buffers };
+    },
+  },
+  rows: {
+    state: [({ state }) => state, "unregistered", "registered", "draining", "unregistered"],
+    count: [({ count }) => count, "0", "1", "1", "0"],
+    inFlight: [({ inFlight }) => inFlight, "0", "0", "1", "0"],
+    register: [
+      (one) => one.register([new SharedArrayBuffer(8)]), "object", "EEXIST", "EBUSY", "ESHUTDOWN",
+    ],
+    update: [
+      (one) => one.update(0, new SharedArrayBuffer(8)), "ENOENT", "object", "EBUSY", "ESHUTDOWN",
+    ],
+    requestUnregister: [
+      (one) => one.requestUnregister(), "ENOENT", "true", "false", "ESHUTDOWN",
+    ],
+    unregister: [
+      (one) => one.unregister({ timeout: 0 }), "ENOENT", "promise", "promise", "ESHUTDOWN",
+    ],
+    unregisterSync: [
+      (one) => one.unregisterSync({ timeout: 0 }), "ENOENT", "true", "ETIMEDOUT", "ESHUTDOWN",
+    ],
+  },
+};
+
+const watch = (ring: Ring) => ring.watch(pipe().fd, "read", null, () => {});
+
+const WATCHES: Matrix<Watch<null>> = {
+  name: "a watch that is active, removed, of a closed ring",
+  internal: [],
+  states: {
+    active: (ring) => ({ held: watch(ring) }),
+    removed: (ring) => {
+      const removed = watch(ring);
+      removed.remove();
+      return { held: removed };
+    },
+    closed: async (ring) => {
+      const own = watch(ring);
+      await closedRing(ring);
+      return { held: own };
+    },
+  },
+  rows: {
+    active: [(one) => one.active, "true", "false", "false"],
+    modify: [(one) => one.modify("write"), "undefined", "undefined", "ESHUTDOWN"],
+    remove: [(one) => one.remove(), "undefined", "undefined", "undefined"],
+    "Symbol(Symbol.dispose)": [
+      (one) => one[Symbol.dispose](), "undefined", "undefined", "undefined",
+    ],
+  },
+};
+
+const BATCHES: Matrix<Batch> = {
+  name: "a batch that is pending, over, of a closed ring",
+  internal: [],
+  states: {
+    pending: (ring) => ({ held: ring.batch([prepare.timeout(60_000)]) }),
+    over: async (ring) => {
+      const batch = ring.batch([prepare.nop()]);
+      await batch.then();
+      return { held: batch };
+    },
+    closed: async (ring) => {
+      const batch = ring.batch([prepare.timeout(60_000)]);
+      await closedRing(ring);
+      return { held: batch };
+    },
+  },
+  rows: {
+    pending: [(one) => one.pending, "true", "false", "false"],
+    cancel: [(one) => one.cancel(), "true", "false", "false"],
+    then: [(one) => one.then(), "promise", "promise", "promise"],
+    "Symbol(Symbol.dispose)": [
+      (one) => one[Symbol.dispose](), "undefined", "undefined", "undefined",
+    ],
+  },
+};
+
+describe.each([POOLS, REGISTRATIONS, WATCHES, BATCHES] as unknown as Matrix<object>[])(
+  "$name:",
+  ({ internal, states, rows }) => {
+    const [first] = Object.values(states);
+
+    test("every public method has a row", async () => {
+      await using ring = new Ring();
+      const thing = await first?.(ring);
+      const names = namesOf(Object.getPrototypeOf(thing?.held) as object, internal);
+      expect(names).toEqual(Object.keys(rows).sort());
     });
-    ring.nop(() => seen.push("second"));
-    await ring.drain();
-    await ring.close();
-    expect([seen, ring.closed]).toEqual([["closing false", "second"], true]);
-  });
 
-  test("a ring that is collected open says so, once, and is closed", async () => {
-    const logged: string[] = [];
-    (() => {
-      for (let i = 0; i < 4; i++) new Ring({ onLog: (message) => logged.push(message) });
-    })();
-    for (let i = 0; i < 50 && logged.length < 3; i++) {
-      Bun.gc(true);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    expect(logged.length).toBeGreaterThanOrEqual(3);
-    expect(logged[0]).toContain("garbage-collected open");
-  });
-});
+    test.each(Object.entries(rows))("%s", async (_name, [call, ...cells]) => {
+      const outcomes: string[] = [];
+      for (const enter of Object.values(states)) {
+        await using ring = new Ring();
+        const { held } = await enter(ring);
+        outcomes.push(outcomeOf(() => call(held)));
+      }
+      expect(outcomes).toEqual(cells);
+    });
+  },
+);

@@ -183,12 +183,14 @@ export class Engine implements Turnable {
   /** @internal An error after which nothing works: told to everything that is open, once (I8). */
   latch(result: number): void {
     if (this.#fatal !== null) return;
+    const inspection = this.inspect();
     this.#fatal = new UringError(
       codeOf(result),
       "turn",
       "the ring failed and is lost; open a new one",
       "completion",
     );
+    this.#fatal.inspection = inspection;
     this.log(`bun-uring: ${this.#fatal.message}`);
     this.loop.close();
     this.end(result);
@@ -204,6 +206,11 @@ export class Engine implements Turnable {
     }
     for (const listener of [...this.listeners]) this.#guard(() => listener?.onClosed(result));
     this.waiter?.end(this.#fatal);
+  }
+
+  /** What there is to say of it; `Ring` says more. */
+  inspect(): object {
+    return { state: this.state, pending: this.flying };
   }
 
   #guard(call: () => unknown): void {

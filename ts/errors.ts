@@ -22,6 +22,8 @@ export class UringError extends Error {
   declare buffer?: unknown;
   /** Members of a batch that were started before it was given up; each hands its buffer back. */
   declare operations?: readonly unknown[];
+  /** Of the error that ended a ring: what `ring.inspect()` said then. */
+  declare inspection?: unknown;
 
   constructor(
     code: ErrorCode,

@@ -432,7 +432,10 @@ function start<T>(
 /** An operation without arguments takes no words: one short call. */
 export function launchNop(engine: Engine, callback: Callback<never> | undefined): Operation {
   const index = native.bu_nop(engine.handle);
-  if (index < 0) throw submissionError(index, "nop", -1);
+  if (index < 0) {
+    engine.assertOpen("nop");
+    throw submissionError(index, "nop", -1);
+  }
   return new Operation<number>(engine, index, OperationKind.nop, -1, null, callback);
 }
 

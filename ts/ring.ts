@@ -271,7 +271,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   }
 
   /** State, backend, what is pending, registrations, loans, the fatal error. */
-  inspect(): RingInspection {
+  override inspect(): RingInspection {
     const { control } = this.memory;
     const word = (name: keyof typeof CONTROL_WORDS) => control[CONTROL_WORDS[name]] ?? 0;
     const pending: Record<string, number> = {};

@@ -1,0 +1,123 @@
+// What a ring says of itself: counters, latencies, inspection, and the error that ends it.
+//
+// The fatal error is provoked by taking the kernel's descriptor away from under the library.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, readlinkSync } from "node:fs";
+import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
+import { descriptors } from "./support/descriptors.ts";
+import { pipe, rejected, thrown } from "./support/operations.ts";
+
+setDefaultTimeout(30_000);
+
+/** The descriptor of the ring that is opened by `open`. */
+function ringDescriptor(open: () => Ring): [Ring, number] {
+  const isRing = (fd: number) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[io_uring]";
+    } catch (error) {
+      // The one that read the directory is gone by now.
+      if ((error as { code?: string }).code === "ENOENT") return false;
+      throw error;
+    }
+  };
+  const before = new Set(descriptors().filter(isRing));
+  const ring = open();
+  const [fd] = descriptors().filter((each) => isRing(each) && !before.has(each));
+  if (fd === undefined) throw new Error("the ring has no descriptor");
+  return [ring, fd];
+}
+
+describe("stats", () => {
+  test("count submissions, completions and calls, and what is in flight", async () => {
+    await using ring = new Ring();
+    for (let i = 0; i < 100; i++) ring.nop();
+    ring.timeout(60_000);
+    ring.poll();
+    const stats = ring.stats();
+    expect(stats.sqes).toBeGreaterThanOrEqual(101);
+    expect(stats.cqes).toBeGreaterThanOrEqual(100);
+    expect(stats.in_flight).toBe(ring.pendingCount);
+    expect(stats.sqes_per_enter).toBeCloseTo(stats.sqes / stats.enters);
+    expect(stats.cqes_per_enter).toBeCloseTo(stats.cqes / stats.enters);
+  });
+});
+
+describe("latency", () => {
+  test("of a kind is counted, and its percentiles ascend", async () => {
+    await using ring = new Ring();
+    expect(ring.latency("timeout")).toEqual({ count: 0, p50: 0, p90: 0, p99: 0, max: 0 });
+    for (let i = 0; i < 10; i++) await ring.timeout(2);
+    const { count, p50, p90, p99, max } = ring.latency("timeout");
+    expect(count).toBe(10);
+    expect(p50).toBeGreaterThan(1000); // microseconds; the bucket of 2 ms begins at 1049
+    expect([p50, p90, p99, max].toSorted((a, b) => a - b)).toEqual([p50, p90, p99, max]);
+    expect(thrown(() => ring.latency("nothing" as never)).code).toBe("EINVAL");
+  });
+});
+
+describe("inspect", () => {
+  test("says what is pending by kind, and what is registered", async () => {
+    await using ring = new Ring({ entries: 64 });
+    using own = pipe();
+    const pooled = new BufferPool({ ring, size: 64, count: 1 }).acquire();
+    if (pooled === null) throw new Error("no buffer");
+    ring.buffers.register([pooled]);
+    ring.read(own.fd, new Uint8Array(1));
+    ring.read(own.fd, new Uint8Array(1));
+    ring.timeout(60_000);
+    ring.poll();
+    expect(ring.inspect()).toEqual({
+      state: "open",
+      backend: "uring",
+      reason: ring.reason,
+      pending: { read: 2, timeout: 1 },
+      connections: 0,
+      listeners: 0,
+      submission: { entries: 64, queued: false },
+      completion: { entries: expect.any(Number) as number, undispatched: 0 },
+      registered: { buffers: "registered", files: "unregistered" },
+      lentBuffers: 0,
+      fatalError: null,
+    });
+    const text = Bun.inspect(ring);
+    expect(text).toStartWith("Ring {");
+    expect(text).toContain("read: 2");
+  });
+});
+
+describe("an error that ends the ring", () => {
+  test("is told once to everything pending, and kept; memory is not given back", async () => {
+    const logged: string[] = [];
+    const [ring, fd] = ringDescriptor(() => new Ring({
+      disable: ["registered_ring_fd"],
+      onLog: (message) => logged.push(message),
+    }));
+    using own = pipe();
+    const moved = ring.read(own.fd, new ArrayBuffer(64));
+    const timer = ring.timeout(60_000);
+    ring.poll();
+    closeSync(fd);
+    ring.nop();
+    const waiting = ring.drain();
+    expect((await rejected(waiting)).code).toBe("EBADF");
+    expect((await rejected(timer)).code).toBe("EBADF");
+    const error = await rejected(moved);
+    // The kernel may still write to it.
+    expect([error.code, error.buffer]).toEqual(["EBADF", undefined]);
+    expect(thrown(() => ring.nop())).toBe(ring.fatalError as never);
+    const inspection = ring.fatalError?.inspection as RingInspection;
+    expect(inspection.pending).toEqual({ read: 1, timeout: 1, nop: 1 });
+    expect([ring.inspect().state, logged.length]).toEqual(["failed", 1]);
+    await ring.close();
+    expect(ring.closed).toBe(true);
+  });
+});
+
+describe("features", () => {
+  test("that are unknown, or operations without a plain call, are refused in disable", () => {
+    for (const name of ["nothing", "accept", "poll", "timeout"]) {
+      expect(thrown(() => new Ring({ disable: [name as never] })).code).toBe("EINVAL");
+    }
+  });
+});
