@@ -17,24 +17,28 @@ export interface Chained<T> extends PromiseLike<T> {
 type OnFulfilled<T> = ((value: T) => unknown) | null | undefined;
 type OnRejected = ((error: UringError) => unknown) | null | undefined;
 
+const PENDING = Symbol("pending");
+
 export class Reaction<T> implements Chained<unknown> {
   readonly #onFulfilled: OnFulfilled<T>;
   readonly #onRejected: OnRejected;
   /** The reaction before this one. */
   readonly #earlier: Reaction<T> | null;
-  #outcome: unknown = undefined;
-  #done = false;
-  #promise: Promise<unknown> | null = null;
-  #resolve: ((value: unknown) => void) | null = null;
+  /** What came of it: a value, or a rejected promise; `PENDING` until then. */
+  #outcome: unknown;
+  /** The promise of who chains on. */
+  #chained: PromiseWithResolvers<unknown> | null;
 
   constructor(onFulfilled: OnFulfilled<T>, onRejected: OnRejected, earlier: Reaction<T> | null) {
     this.#onFulfilled = onFulfilled;
     this.#onRejected = onRejected;
     this.#earlier = earlier;
+    this.#outcome = PENDING;
+    this.#chained = null;
   }
 
   fulfil(value: T): void {
-    this.#earlier?.fulfil(value);
+    if (this.#earlier !== null) this.#earlier.fulfil(value);
     if (typeof this.#onFulfilled !== "function") return this.#end(value);
     try {
       this.#end(this.#onFulfilled(value));
@@ -55,20 +59,15 @@ export class Reaction<T> implements Chained<unknown> {
 
   #end(outcome: unknown): void {
     this.#outcome = outcome;
-    this.#done = true;
-    this.#resolve?.(outcome);
+    if (this.#chained !== null) this.#chained.resolve(outcome);
   }
 
   #chain(): Promise<unknown> {
-    if (this.#promise !== null) return this.#promise;
-    if (this.#done) {
-      this.#promise = Promise.resolve(this.#outcome);
-    } else {
-      const { promise, resolve } = Promise.withResolvers<unknown>();
-      this.#promise = promise;
-      this.#resolve = resolve;
+    if (this.#chained === null) {
+      this.#chained = Promise.withResolvers<unknown>();
+      if (this.#outcome !== PENDING) this.#chained.resolve(this.#outcome);
     }
-    return this.#promise;
+    return this.#chained.promise;
   }
 
   then<A = unknown, B = never>(
