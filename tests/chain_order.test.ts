@@ -129,7 +129,7 @@ test("a plain call that fails breaks its chain", async () => {
   expect([outcomes(result), own.text()]).toEqual([["EBADF", "ECANCELED"], "0123456789"]);
 });
 
-test("a write that waits in the queue keeps the registered file that it was started on", async () => {
+test("a write that waits in the queue keeps the file that it was started on", async () => {
   await using ring = new Ring();
   using one = file();
   using other = file();
