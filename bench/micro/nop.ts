@@ -1,13 +1,21 @@
 // The price of one operation through the public API: NOPs in batches of 64, with callbacks and with
-// promises, beside the same batches through the library's bare calls.
+// promises, beside the same batches by the library's bare calls and by a Zig loop on a bare ring.
 //
-// Usage: `bun bench/micro/nop.ts`; divide by `count`. The bare calls are what no API can be faster
-// than: io_uring itself, the slots and the records, without handles and dispatch.
+// Usage: `bun bench/micro/nop.ts`. The Zig loop is the limit; ratios are limit / form, best against
+// best, since a busy machine only ever adds.
 import { bench, run } from "mitata";
 import { Ring } from "../../ts/index.ts";
 import { native } from "../../ts/native.ts";
+import { program } from "../programs.ts";
 
 const count = 64;
+
+function limit(): number {
+  const { stdout } = Bun.spawnSync([program("raw_nop"), String(count), "400"]);
+  return (JSON.parse(stdout.toString()) as { min_ns: number }).min_ns;
+}
+
+const before = limit();
 await using ring = new Ring();
 await using bare = new Ring();
 let completed = 0;
@@ -15,22 +23,31 @@ const complete = () => {
   completed++;
 };
 
-bench(`${count} NOPs by bare calls`, () => {
+bench("bare calls", () => {
   for (let i = 0; i < count; i++) native.bu_nop(bare.handle);
   let records = 0;
   while (records < count) records += native.bu_ring_turn(bare.handle, 0);
 });
 
-bench(`${count} NOPs with callbacks`, () => {
+bench("callbacks", () => {
   completed = 0;
   for (let i = 0; i < count; i++) ring.nop(complete);
   ring.drainSync();
   if (completed !== count) throw new Error(`expected ${count} completions, got ${completed}`);
 });
 
-bench(`${count} NOPs with promises`, async () => {
+bench("promises", async () => {
   const operations = Array.from({ length: count }, () => ring.nop());
   await Promise.all(operations);
 });
 
-await run();
+const { benchmarks } = await run({ format: "quiet" });
+const least = Math.min(before, limit());
+console.log(`NOPs in batches of ${count}, least ns of each`);
+console.log(`zig loop    ${least.toFixed(1)}`);
+for (const { alias, runs } of benchmarks) {
+  const stats = runs[0]?.stats;
+  if (stats === undefined) continue;
+  const each = stats.min / count;
+  console.log(`${alias.padEnd(12)}${each.toFixed(1)}  ${(least / each).toFixed(2)} x the limit`);
+}
