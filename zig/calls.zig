@@ -193,16 +193,24 @@ fn address_of(engine: *Engine, fd: i32, end: seam.End, out: *abi.Address) i32 {
 
 // Operations on the ring -----------------------------------------------------------------------
 
-/// The fast way to an operation without arguments.
-pub fn nop(engine: *Engine) i32 {
+const no_arguments: abi.Arguments = arguments: {
     var arguments = std.mem.zeroes(abi.Arguments);
     arguments.timeout_ms = -1;
-    return begin(engine, .nop, &arguments, &.{});
+    break :arguments arguments;
+};
+
+/// The fast way to an operation without arguments: there is nothing to check or to copy.
+pub fn nop(engine: *Engine) i32 {
+    if (engine.fatal != 0) return engine.fatal;
+    if (!engine.flush_early()) return errno.again;
+    const index = engine.operations.claim() orelse return errno.nomem;
+    const self = engine.operations.at(index);
+    self.* = .{ .kind = .nop, .arguments = no_arguments };
+    return enqueue(engine, index, self);
 }
 
 pub fn timeout(engine: *Engine, milliseconds: f64) i32 {
-    var arguments = std.mem.zeroes(abi.Arguments);
-    arguments.timeout_ms = -1;
+    var arguments = no_arguments;
     arguments.offset = milliseconds;
     return begin(engine, .timeout, &arguments, &.{});
 }
@@ -235,6 +243,10 @@ fn begin(
         engine.operations.retire(index);
         return outcome;
     }
+    return enqueue(engine, index, self);
+}
+
+fn enqueue(engine: *Engine, index: u32, self: *Operation) i32 {
     engine.control.generation = engine.operations.generation(index);
     engine.dirty_operations.push(&engine.operations, index);
     if (engine.batch) |*batch| {
