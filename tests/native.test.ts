@@ -30,7 +30,7 @@ describe("native functions", () => {
     await closed.close();
     await using ring = new Ring();
     expect(ring.handle).not.toBe(handle);
-    expect(native.bu_ring_turn(handle, 0)).toBe(-ERRNO.EBADF);
+    expect(native.bu_ring_turn(handle, 0, 0)).toBe(-ERRNO.EBADF);
     expect(native.bu_nop(handle)).toBe(-ERRNO.EBADF);
     expect(native.bu_ring_close(handle, 0)).toBe(-ERRNO.EBADF);
     expect(ring.pendingCount).toBe(0);

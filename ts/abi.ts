@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x89b928f6;
+export const ABI_HASH = 0xf85ef32c;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -537,7 +537,7 @@ export const SYMBOLS = {
   bu_abi_hash: { args: [], returns: "u32" },
   bu_ring_open: { args: ["ptr", "ptr"], returns: "i32" },
   bu_ring_close: { args: ["u32", "u32"], returns: "i32" },
-  bu_ring_turn: { args: ["u32", "u32"], returns: "i32" },
+  bu_ring_turn: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_ring_flush: { args: ["u32"], returns: "i32" },
   bu_ring_arm: { args: ["u32"], returns: "i32" },
   bu_ring_disarm: { args: ["u32"], returns: "i32" },

@@ -228,6 +228,18 @@ pub const Engine = struct {
         return @min(outcome, 0); // an enter's success is the number that it submitted
     }
 
+    /// Looks a while for completions when there is nothing else to do: what comes within it costs
+    /// less than another turn of Bun's loop. About 15 ns a look.
+    pub fn linger(engine: *Engine, looks: u32) void {
+        if (looks == 0 or engine.has_work()) return;
+        for (0..@min(looks, looks_max)) |_| {
+            if (engine.kernel.ready()) return;
+            std.atomic.spinLoopHint();
+        }
+    }
+
+    const looks_max = 1000;
+
     /// First, because JavaScript has read the last turn's records by now: its slots and buffers are
     /// free, and the enter below can already use them.
     fn begin(engine: *Engine) void {

@@ -27,9 +27,11 @@ pub export fn bu_ring_close(ring: u32, timeout_ms: u32) i32 {
     return rings.close(engine, timeout_ms);
 }
 
-/// Submit, wait up to `wait_ms` (0: do not wait), reap: the number of records written.
-pub export fn bu_ring_turn(ring: u32, wait_ms: u32) i32 {
+/// Submit, wait up to `wait_ms` (0: do not wait), reap: the number of records written. With nothing
+/// to do it first looks for completions `looks` times.
+pub export fn bu_ring_turn(ring: u32, wait_ms: u32, looks: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    engine.linger(looks);
     return engine.turn(wait_ms);
 }
 

@@ -26,7 +26,7 @@ const complete = () => {
 bench("bare calls", () => {
   for (let i = 0; i < count; i++) native.bu_nop(bare.handle);
   let records = 0;
-  while (records < count) records += native.bu_ring_turn(bare.handle, 0);
+  while (records < count) records += native.bu_ring_turn(bare.handle, 0, 0);
 });
 
 bench("callbacks", () => {

@@ -74,7 +74,7 @@ expectErrno("bu_connection_write", [ring.handle, index, generation, null, 10]);
 for (const id of [8, 9, 65535, 2 ** 31, 2 ** 32 - 1]) {
   expectErrno("bu_buffer_lend", [ring.handle, id]);
 }
-expectErrno("bu_ring_turn", [ring.handle, 2 ** 31]);
+expectErrno("bu_ring_turn", [ring.handle, 2 ** 31, 2 ** 32 - 1]);
 call("bu_buffer_released", [null, null]);
 call("bu_slab_released", [null, null]);
 
