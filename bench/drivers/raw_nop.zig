@@ -1,7 +1,7 @@
 //! The limit of operations per second: NOPs on a bare ring, in batches, without any library.
 //!
-//! Usage: `raw_nop BATCH ROUNDS`. Fills a batch of SQEs, enters once, reaps until it is back; prints
-//! the least and the median of the rounds in nanoseconds an operation, as one JSON line.
+//! Usage: `raw_nop BATCH ROUNDS`. Fills a batch of SQEs, enters once, reaps until it is back;
+//! prints the least and the median of the rounds in nanoseconds an operation, as one JSON line.
 const std = @import("std");
 const thin_ring = @import("thin_ring");
 
