@@ -61,9 +61,8 @@ test "a million completions in any order leave no byte lost and nothing behind" 
     };
     var buffer: [16384]u8 = undefined;
     var writer: std.Io.Writer = .fixed(&buffer);
-    const missing = coverage.demand(&summary.seen, &writer);
-    if (missing) |_| {} else |failure| {
-        std.debug.print("{s}", .{writer.buffered()});
-        return failure;
-    }
+    const demanded = coverage.demand(&summary.seen, &writer);
+    // Always shown: how often each outcome was met is part of what the run says.
+    std.debug.print("{s}", .{writer.buffered()});
+    try demanded;
 }

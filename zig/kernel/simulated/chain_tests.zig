@@ -1,4 +1,5 @@
 //! Tests of the simulated kernel by itself: chains, linked time-outs, files, pipes, registrations.
+//! Hand-made SQEs; a bench keeps the results by `user_data`.
 
 const std = @import("std");
 const system = @import("../linux.zig");
