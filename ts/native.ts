@@ -38,6 +38,10 @@ function refusal(code: ErrorCode, message: string): UringError {
   Error.stackTraceLimit = 0;
   const error = new UringError(code, "load", message);
   Error.stackTraceLimit = stackTraceLimit;
+  // Its fields are there for who catches it; printed, they would bury the sentence.
+  for (const field of Object.keys(error)) {
+    Object.defineProperty(error, field, { enumerable: false });
+  }
   return error;
 }
 
