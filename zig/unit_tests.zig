@@ -23,6 +23,8 @@ test {
     _ = @import("kernel/simulated/volume.zig");
     _ = @import("testing/canary.zig");
     _ = @import("testing/coverage.zig");
+    _ = @import("testing/operations/model.zig");
+    _ = @import("testing/operations/schedules.zig");
     _ = @import("testing/pattern.zig");
     _ = @import("testing/schedules.zig");
 }

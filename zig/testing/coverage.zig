@@ -45,20 +45,8 @@ pub fn absent(row: Row, column: Column) ?[]const u8 {
     };
 }
 
-/// Prints the table and names each cell that was not seen often enough.
 pub fn demand(seen: *const outcomes.Outcomes, writer: *std.Io.Writer) !void {
-    try seen.print(writer, absent);
-    var missing: u32 = 0;
-    for (std.enums.values(Row)) |row| {
-        for (std.enums.values(Column)) |column| {
-            if (absent(row, column) != null or seen.get(row, column) >= count_min) continue;
-            missing += 1;
-            try writer.print("{t} {t}: {d} < {d}\n", .{
-                row, column, seen.get(row, column), count_min,
-            });
-        }
-    }
-    if (missing > 0) return error.OutcomeTooRare;
+    try seen.demand(writer, absent, count_min);
 }
 
 test "a run that saw nothing is refused, one that saw all is not" {

@@ -14,7 +14,8 @@ const errno = system.errno;
 /// What is to be cancelled.
 const Target = union(enum) { user_data: u64, socket: u32 };
 
-pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
+/// The answer, which is posted already.
+pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) i32 {
     const flags = sqe.rw_flags;
     const all = flags & system.sqe_flag.cancel_all != 0;
     const known = system.sqe_flag.cancel_all | system.sqe_flag.cancel_fd;
@@ -40,18 +41,20 @@ pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
         }
     }
     const result = if (all) found else outcome;
-    if (answers_first) answer(kernel, sqe.user_data, all, result);
+    if (answers_first) _ = answer(kernel, sqe.user_data, all, result);
     for (ended[0..ended_count]) |operation| operations.finish_cancelled(kernel, operation);
-    if (!answers_first) answer(kernel, sqe.user_data, all, result);
+    if (!answers_first) _ = answer(kernel, sqe.user_data, all, result);
+    return result;
 }
 
 /// So many targets of one request end at once; more end in later enters.
 const ended_max = 16;
 
-fn answer(kernel: *Simulated, user_data: u64, all: bool, result: i32) void {
+fn answer(kernel: *Simulated, user_data: u64, all: bool, result: i32) i32 {
     const row: @import("outcomes.zig").Row = if (all) .cancel_all else .cancel;
     kernel.outcomes.count(row, if (result < 0) .errno else .full);
     kernel.post(user_data, result, 0);
+    return result;
 }
 
 fn matches(operation: *const Operation, target: Target) bool {

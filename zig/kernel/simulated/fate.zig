@@ -40,12 +40,15 @@ pub const Faults = struct {
     call: u16 = 0,
     /// A read or write moves less than it could.
     short: u16 = 0,
+    /// An operation has nothing to say for up to a tenth of a second.
+    slow: u16 = 0,
     /// A registered buffer is refused (-ENOMEM).
     buffer_set: u16 = 0,
 };
 
 pub const Fate = struct {
-    prng: std.Random.DefaultPrng,
+    /// Small and fast: a simulated kernel asks it more often than anything else.
+    prng: std.Random.SplitMix64,
     faults: Faults,
 
     pub fn init(seed: u64, faults: Faults) Fate {
@@ -58,12 +61,12 @@ pub const Fate = struct {
     }
 
     /// Whether the fault of this name strikes now.
-    pub fn strikes(fate: *Fate, comptime fault: []const u8) bool {
+    pub inline fn strikes(fate: *Fate, comptime fault: []const u8) bool {
         return fate.chance(@field(fate.faults, fault));
     }
 
     /// 0 ≤ result < `limit`.
-    pub fn below(fate: *Fate, limit: u32) u32 {
+    pub inline fn below(fate: *Fate, limit: u32) u32 {
         // The high half of a product: faster than std's exact way, and even enough.
         return @intCast((fate.prng.next() >> 32) * limit >> 32);
     }

@@ -55,6 +55,7 @@ pub const Operation = struct {
     done: usize,
     /// Of the bytes taken so far; of all of them where they are written to a file.
     hash: std.hash.Wyhash,
+    /// When a time-out expires; before which anything else cannot go on.
     deadline_ns: u64,
     target: SocketAddress,
     name: u64,
@@ -172,7 +173,7 @@ pub fn take(kernel: *Simulated, sqe: *const system.Sqe) *Operation {
         .total = 0,
         .done = 0,
         .hash = .init(0),
-        .deadline_ns = std.math.maxInt(u64),
+        .deadline_ns = 0,
         .target = undefined,
         .name = 0,
         .name_len = 0,
@@ -203,9 +204,14 @@ fn start(kernel: *Simulated, operation: *Operation) void {
     assert(operation.stage == .taken);
     operation.stage = .going;
     if (operation.row == .cancel) {
-        assert(operation.next == null); // it has no link flag
-        cancel.submit(kernel, &operation.sqe);
-        return recycle(kernel, operation);
+        const result = cancel.submit(kernel, &operation.sqe);
+        const next = operation.next;
+        const goes_on = operation.hard or result >= 0;
+        const timeout = operation.timeout;
+        recycle(kernel, operation);
+        if (timeout) |linked| drop_unstarted(kernel, linked);
+        if (next) |follower| go_on_with(kernel, follower, goes_on);
+        return;
     }
     kernel.pending.append(kernel.allocator, operation) catch simulated.out_of_memory();
     if (operation.timeout) |timeout| {
@@ -216,7 +222,12 @@ fn start(kernel: *Simulated, operation: *Operation) void {
     const refused = if (operation.refused < 0) operation.refused else hold(kernel, operation);
     if (refused < 0) return finish(kernel, operation, refused);
     if (operation.row == .nop) return finish(kernel, operation, 0);
-    if (operation.row == .timeout) operation.deadline_ns += kernel.clock.now;
+    if (operation.row == .timeout) {
+        operation.deadline_ns += kernel.clock.now;
+    } else if (kernel.fate.strikes("slow")) {
+        const wait_us = kernel.fate.below(100_000);
+        operation.deadline_ns = kernel.clock.now + @as(u64, wait_us) * std.time.ns_per_us;
+    }
     // shutdown(2) may block, so a worker thread does it: never while it is submitted.
     if (operation.row == .shutdown or kernel.fate.strikes("delayed")) return;
     attempt(kernel, operation);
@@ -276,7 +287,8 @@ pub fn progress_all(kernel: *Simulated) void {
 pub fn next_deadline(kernel: *const Simulated) ?u64 {
     var earliest: ?u64 = null;
     for (kernel.pending.items) |operation| {
-        if (operation.row != .timeout and operation.row != .link_timeout) continue;
+        const timed = operation.row == .timeout or operation.row == .link_timeout;
+        if (!timed and operation.deadline_ns <= kernel.clock.now) continue;
         earliest = @min(earliest orelse operation.deadline_ns, operation.deadline_ns);
     }
     return earliest;
@@ -293,11 +305,10 @@ fn attempt(kernel: *Simulated, operation: *Operation) void {
             operation.stage = .cancelled;
         },
     }
+    if (kernel.clock.now < operation.deadline_ns) return;
     switch (operation.row) {
-        .timeout => if (kernel.clock.now >= operation.deadline_ns) {
-            finish(kernel, operation, errno.time);
-        },
-        .link_timeout => if (kernel.clock.now >= operation.deadline_ns) expire(kernel, operation),
+        .timeout => finish(kernel, operation, errno.time),
+        .link_timeout => expire(kernel, operation),
         .close => finish(kernel, operation, kernel.network.close(operation.fd)),
         .shutdown => {
             if (kernel.fate.chance(500)) return; // no worker thread is free yet
@@ -378,8 +389,16 @@ fn finish_with(
     const next = operation.next;
     const goes_on = operation.hard or !breaks(operation, result, column);
     recycle(kernel, operation);
-    const follower = next orelse return;
+    if (next) |follower| go_on_with(kernel, follower, goes_on);
+}
+
+fn go_on_with(kernel: *Simulated, follower: *Operation, goes_on: bool) void {
     if (goes_on) start(kernel, follower) else break_chain(kernel, follower);
+}
+
+fn drop_unstarted(kernel: *Simulated, operation: *Operation) void {
+    kernel.post(operation.user_data, errno.canceled, 0);
+    recycle(kernel, operation);
 }
 
 /// What has not all been read or written breaks a chain; so does a send or receive that was to be
@@ -395,12 +414,9 @@ fn break_chain(kernel: *Simulated, first: *Operation) void {
     while (rest) |operation| {
         rest = operation.next;
         assert(operation.stage == .taken);
-        kernel.post(operation.user_data, errno.canceled, 0);
-        if (operation.timeout) |timeout| {
-            kernel.post(timeout.user_data, errno.canceled, 0);
-            recycle(kernel, timeout);
-        }
-        recycle(kernel, operation);
+        const timeout = operation.timeout;
+        drop_unstarted(kernel, operation);
+        if (timeout) |linked| drop_unstarted(kernel, linked);
     }
 }
 

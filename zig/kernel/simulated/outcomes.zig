@@ -1,7 +1,7 @@
 //! How often each operation ended in each way: the proof that a schedule went everywhere.
 //!
 //! One row for each form of an operation that a kernel treats differently, one column for each kind
-//! of outcome. The simulated kernel counts, `testing/schedule.zig` prints and demands.
+//! of outcome. The simulated kernel counts, `testing/schedules.zig` prints and demands.
 
 const std = @import("std");
 
@@ -40,49 +40,75 @@ pub const Column = enum {
     starved,
 };
 
-pub const Outcomes = struct {
-    counts: std.EnumArray(Row, std.EnumArray(Column, u64)) =
-        .initFill(.initFill(0)),
+pub const Outcomes = Table(Row, Column);
 
-    pub fn count(outcomes: *Outcomes, row: Row, column: Column) void {
-        outcomes.counts.getPtr(row).getPtr(column).* += 1;
-    }
+/// Counts of how often each row ended in each column.
+pub fn Table(comptime RowOf: type, comptime ColumnOf: type) type {
+    return struct {
+        counts: std.EnumArray(RowOf, std.EnumArray(ColumnOf, u64)) = .initFill(.initFill(0)),
 
-    pub fn get(outcomes: *const Outcomes, row: Row, column: Column) u64 {
-        return outcomes.counts.getPtrConst(row).get(column);
-    }
+        const Self = @This();
 
-    pub fn add(outcomes: *Outcomes, other: *const Outcomes) void {
-        for (std.enums.values(Row)) |row| {
-            for (std.enums.values(Column)) |column| {
-                outcomes.counts.getPtr(row).getPtr(column).* += other.get(row, column);
-            }
+        pub fn count(table: *Self, row: RowOf, column: ColumnOf) void {
+            table.counts.getPtr(row).getPtr(column).* += 1;
         }
-    }
 
-    /// One line a row; a cell that `absent` gives a reason for shows as `-` while it is 0.
-    pub fn print(
-        outcomes: *const Outcomes,
-        writer: *std.Io.Writer,
-        absent: *const fn (Row, Column) ?[]const u8,
-    ) std.Io.Writer.Error!void {
-        try writer.print("{s:<20}", .{"operation"});
-        for (std.enums.values(Column)) |column| try writer.print("{s:>11}", .{@tagName(column)});
-        try writer.writeAll("\n");
-        for (std.enums.values(Row)) |row| {
-            try writer.print("{s:<20}", .{@tagName(row)});
-            for (std.enums.values(Column)) |column| {
-                const value = outcomes.get(row, column);
-                if (value == 0 and absent(row, column) != null) {
-                    try writer.print("{s:>11}", .{"-"});
-                } else {
-                    try writer.print("{d:>11}", .{value});
+        pub fn get(table: *const Self, row: RowOf, column: ColumnOf) u64 {
+            return table.counts.getPtrConst(row).get(column);
+        }
+
+        pub fn add(table: *Self, other: *const Self) void {
+            for (std.enums.values(RowOf)) |row| {
+                for (std.enums.values(ColumnOf)) |column| {
+                    table.counts.getPtr(row).getPtr(column).* += other.get(row, column);
                 }
             }
-            try writer.writeAll("\n");
         }
-    }
-};
+
+        /// One line a row; a cell that `absent` gives a reason for shows as `-` while it is 0.
+        pub fn print(
+            table: *const Self,
+            writer: *std.Io.Writer,
+            absent: *const fn (RowOf, ColumnOf) ?[]const u8,
+        ) std.Io.Writer.Error!void {
+            try writer.print("{s:<20}", .{"operation"});
+            for (std.enums.values(ColumnOf)) |column| try writer.print("{t:>11}", .{column});
+            try writer.writeAll("\n");
+            for (std.enums.values(RowOf)) |row| {
+                try writer.print("{t:<20}", .{row});
+                for (std.enums.values(ColumnOf)) |column| {
+                    const value = table.get(row, column);
+                    if (value == 0 and absent(row, column) != null) {
+                        try writer.print("{s:>11}", .{"-"});
+                    } else {
+                        try writer.print("{d:>11}", .{value});
+                    }
+                }
+                try writer.writeAll("\n");
+            }
+        }
+
+        /// Prints the table and names each cell that was seen less often than `count_min`.
+        pub fn demand(
+            table: *const Self,
+            writer: *std.Io.Writer,
+            absent: *const fn (RowOf, ColumnOf) ?[]const u8,
+            count_min: u64,
+        ) !void {
+            try table.print(writer, absent);
+            var missing: u32 = 0;
+            for (std.enums.values(RowOf)) |row| {
+                for (std.enums.values(ColumnOf)) |column| {
+                    const seen = table.get(row, column);
+                    if (absent(row, column) != null or seen >= count_min) continue;
+                    missing += 1;
+                    try writer.print("{t} {t}: {d} < {d}\n", .{ row, column, seen, count_min });
+                }
+            }
+            if (missing > 0) return error.OutcomeTooRare;
+        }
+    };
+}
 
 test "counts add up cell by cell and absent cells print as a dash" {
     var first: Outcomes = .{};

@@ -126,7 +126,9 @@ pub fn plain(kernel: *Simulated, sqe: *const system.Sqe) i32 {
         .ACCEPT, .CONNECT, .SEND, .RECV, .SENDMSG, .RECVMSG => return errno.notsup,
         else => {},
     }
-    const operation = operations.take(kernel, sqe);
+    var call = sqe.*;
+    call.flags = 0; // a system call knows descriptors only
+    const operation = operations.take(kernel, &call);
     defer operations.recycle(kernel, operation);
     defer operations.release(kernel, operation);
     if (operation.refused < 0) return operation.refused;
