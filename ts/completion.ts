@@ -12,7 +12,7 @@ import type { Memory } from "./memory.ts";
 /** What a handler returned: of a promise, the rejection is the handler's failure. */
 export type HandlerResult = unknown;
 
-/** A connection as the records see it; `socket.ts` implements it. */
+/** A connection as the records see it; `connection.ts` implements it. */
 export interface ConnectionReceiver {
   readonly generation: number;
   onOpen(): HandlerResult;

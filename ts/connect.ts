@@ -5,17 +5,12 @@
 
 import { numericAddress, readPlace, resolve, type Place, type PlaceOptions } from "./address.ts";
 import { argumentError, resultError } from "./errors.ts";
+import { readHandlers, type BinaryType, type Handlers, type SocketHandler } from "./handlers.ts";
 import { readRing } from "./listen.ts";
 import { writeAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Ring } from "./ring.ts";
-import {
-  readHandlers,
-  Socket,
-  type BinaryType,
-  type Handlers,
-  type SocketHandler,
-} from "./socket.ts";
+import { Socket } from "./socket.ts";
 
 export interface ConnectOptions<Data = undefined, Type extends BinaryType = "buffer">
   extends PlaceOptions {

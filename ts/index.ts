@@ -13,6 +13,7 @@ export type { RangeOptions, Source, Target, Transferred } from "./cargo.ts";
 export { connect, type ConnectOptions } from "./connect.ts";
 export type { BackendName } from "./engine.ts";
 export { UringError, type ErrorCode, type ErrorPhase } from "./errors.ts";
+export type { BinaryType, BinaryTypes, SocketHandler } from "./handlers.ts";
 export { listen, type Listener, type ListenOptions } from "./listen.ts";
 export type { NumericAddress } from "./memory.ts";
 export { type Callback, Operation, type OperationOptions } from "./operation.ts";
@@ -41,7 +42,7 @@ export {
 } from "./registered.ts";
 export { Ring, type CloseOptions, type LinkOptions, type RingInspection } from "./ring.ts";
 export type { FeatureName, OperationName, RingOptions } from "./ring_options.ts";
-export { type BinaryType, type BinaryTypes, type Socket, type SocketHandler } from "./socket.ts";
+export type { Socket } from "./socket.ts";
 export type { FileStatus } from "./statx.ts";
 export type { Latency, RingStats } from "./stats.ts";
 export type { Watch, WatchEvent, WatchHandler } from "./watch.ts";

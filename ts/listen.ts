@@ -14,16 +14,11 @@ import {
   reportUncaught,
   resultError,
 } from "./errors.ts";
+import { readHandlers, type BinaryType, type Handlers, type SocketHandler } from "./handlers.ts";
 import { readAddress, writeAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import { Ring } from "./ring.ts";
-import {
-  readHandlers,
-  Socket,
-  type BinaryType,
-  type Handlers,
-  type SocketHandler,
-} from "./socket.ts";
+import { Socket } from "./socket.ts";
 
 export interface ListenOptions<Data = undefined, Type extends BinaryType = "buffer">
   extends PlaceOptions {

@@ -1,0 +1,134 @@
+// Sending: the writing half of a socket: `write`, `flush`, `end` and the ways to shut it.
+//
+// Bytes are the caller's again as soon as a call returns: the library has copied what it took, or
+// the kernel has it. What is not taken is not kept either; `drain` says when to offer it again.
+
+import { Buffer } from "node:buffer";
+import { Shut } from "./abi.ts";
+import { Connection } from "./connection.ts";
+import { argumentError, checkBoolean, checkInteger } from "./errors.ts";
+import { byteLengthOf } from "./memory.ts";
+import { native } from "./native.ts";
+
+export abstract class Sending<Data> extends Connection<Data> implements Disposable {
+  #bytesWritten = 0;
+
+  /** Bytes that `write` and `end` took. */
+  get bytesWritten(): number {
+    return this.#bytesWritten;
+  }
+
+  /**
+   * Queues bytes and returns how many were taken; the bytes are the caller's again at once. Less
+   * than offered means: wait for `drain`. -1 if the socket is closed or ending. send(2).
+   */
+  write(
+    data: string | ArrayBufferView | ArrayBufferLike,
+    byteOffset?: number,
+    byteLength?: number,
+  ): number {
+    const plain =
+      data instanceof Uint8Array && byteOffset === undefined && byteLength === undefined;
+    return this.#write(plain ? data : this.#bytesOf("write", data, byteOffset, byteLength));
+  }
+
+  #write(bytes: Uint8Array): number {
+    const length = byteLengthOf("write", bytes);
+    if (this.stage === "ending" || this.stage === "closed") return -1;
+    if (length === 0) return 0;
+    const { handle, loop } = this.ring;
+    const taken = native.bu_connection_write(handle, this.index, this.generation, bytes, length);
+    if (taken < 0) return -1; // broken: `close` is on its way and says why
+    this.#bytesWritten += taken;
+    loop.touch();
+    return taken;
+  }
+
+  #bytesOf(
+    operation: string,
+    data: unknown,
+    byteOffset: number | undefined,
+    byteLength: number | undefined,
+  ): Uint8Array {
+    const bytes = viewOf(operation, data);
+    if (byteOffset === undefined && byteLength === undefined) return bytes;
+    const start = checkInteger(operation, "byteOffset", byteOffset ?? 0, 0, bytes.byteLength);
+    const most = bytes.byteLength - start;
+    const length = checkInteger(operation, "byteLength", byteLength ?? most, 0, most);
+    return bytes.subarray(start, start + length);
+  }
+
+  /**
+   * Sends what is queued, then FIN. Data goes on arriving until the peer ends its side too; then
+   * the socket closes by itself. Returns the bytes taken of `data`; the rest of it would be lost,
+   * so a large last piece is written first, with `drain`.
+   */
+  end(
+    data?: string | ArrayBufferView | ArrayBufferLike,
+    byteOffset?: number,
+    byteLength?: number,
+  ): number {
+    let taken = 0;
+    if (data !== undefined) {
+      taken = this.#write(this.#bytesOf("end", data, byteOffset, byteLength));
+    }
+    if (this.stage === "closed" || this.stage === "ending") return data === undefined ? 0 : -1;
+    this.stage = "ending";
+    this.#shut(Shut.end);
+    return taken;
+  }
+
+  /** Ends the writing side (`true`), or both sides without waiting for the peer. shutdown(2). */
+  shutdown(halfClose = false): void {
+    checkBoolean("shutdown", "halfClose", halfClose);
+    if (halfClose) this.end();
+    else this.close();
+  }
+
+  /** Sends what is queued, then closes without waiting for the peer's FIN. */
+  close(): void {
+    if (this.stage === "closed") return;
+    this.stage = "ending";
+    this.#shut(Shut.close);
+  }
+
+  /** Drops what is queued and resets the connection (RST). */
+  terminate(): void {
+    if (this.stage === "closed") return;
+    this.stage = "ending";
+    this.#shut(Shut.terminate);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #shut(how: Shut): void {
+    native.bu_connection_shut(this.ring.handle, this.index, this.generation, how);
+    this.ring.loop.touch();
+  }
+
+  /** Hands queued bytes to the kernel now instead of at the end of the turn. */
+  flush(): void {
+    if (this.stage !== "closed") this.ring.submit();
+  }
+}
+
+/** Any binary data as bytes. It is copied before the call returns, so it may well be resizable. */
+function viewOf(operation: string, data: unknown): Uint8Array {
+  if (typeof data === "string") return Buffer.from(data);
+  try {
+    // Rebuilt from the memory itself: what a view says of its own bounds is checked by this.
+    if (ArrayBuffer.isView(data)) {
+      return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    }
+    if (data instanceof ArrayBuffer || data instanceof SharedArrayBuffer) {
+      return new Uint8Array(data);
+    }
+  } catch (cause) {
+    const error = argumentError(operation, "data", "memory that is still there", data);
+    error.cause = cause;
+    throw error;
+  }
+  throw argumentError(operation, "data", "a string, an ArrayBuffer or a view of one", data);
+}
