@@ -13,6 +13,7 @@ const preparation = @import("preparation.zig");
 const registration = @import("registration.zig");
 const submission = @import("submission.zig");
 const Connection = @import("connection.zig").Connection;
+const mutation = @import("testing/mutation.zig");
 const errno = seam.errno;
 
 fn flag(flags: u32, comptime bit: anytype) bool {
@@ -287,7 +288,8 @@ pub fn batch_end(engine: *Engine) i32 {
     const fits = batch.sqes <= engine.kernel.room() + engine.kernel.queued();
     const code: i32 = if (!fits) errno.inval else chains_possible(engine, &batch);
     if (code == 0) {
-        engine.operations.at(batch.first).followers = batch.sqes;
+        const whole = if (mutation.is(.split_batch)) 0 else batch.sqes;
+        engine.operations.at(batch.first).followers = whole;
         return 0;
     }
     for (0..batch.count) |_| {

@@ -297,7 +297,11 @@ pub const Engine = struct {
         while (left > 0) : (left -= 1) {
             const index = queue.pop(table).?;
             if (!advance(table.at(index), engine, index)) {
-                queue.push_front(table, index);
+                if (mutation.is(.lose_place)) {
+                    queue.push(table, index);
+                } else {
+                    queue.push_front(table, index); // where it was: a batch keeps its order
+                }
                 return; // the submission queue is full and the kernel takes no more (I8)
             }
         }

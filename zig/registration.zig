@@ -9,6 +9,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
+const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
 const Operation = @import("operation.zig").Operation;
 const errno = seam.errno;
@@ -120,11 +121,11 @@ pub fn update(engine: *Engine, resource: u32, place: u32, first: f64, second: f6
     if (place >= self.count) return errno.inval;
     const entry = entry_from(resource, first, second) orelse return errno.inval;
     // What is queued was started on the old resource: it goes before the change.
-    const flushed = engine.flush_only();
+    const flushed = if (mutation.is(.update_early)) 0 else engine.flush_only();
     if (flushed < 0) return flushed;
     // What the kernel has not taken yet is looked up when it does.
     const waiting = engine.dirty_operations.count + engine.kernel.queued();
-    if (waiting > 0) return errno.again;
+    if (waiting > 0 and !mutation.is(.update_early)) return errno.again;
     const outcome = if (self == &engine.registered_buffers)
         engine.kernel.buffer_set(place, memory_of(&entry))
     else
@@ -150,7 +151,8 @@ pub fn keep(engine: *Engine, resource: u32) i32 {
 }
 
 fn finish(engine: *Engine, self: *Registration) void {
-    if (self.state != .draining or self.in_flight > 0) return;
+    const used = self.in_flight > 0 and !mutation.is(.end_early);
+    if (self.state != .draining or used) return;
     if (self == &engine.registered_buffers) {
         engine.kernel.buffers_unregister();
     } else {
@@ -204,7 +206,7 @@ fn check(self: *const Registration, place: u32) i32 {
 
 pub fn operation_done(engine: *Engine, self: *const Operation) void {
     if (uses_buffer(self)) {
-        engine.registered_buffers.in_flight -= 1;
+        if (!mutation.is(.keep_count)) engine.registered_buffers.in_flight -= 1;
         finish(engine, &engine.registered_buffers);
     }
     if (self.option(.registered_file)) {

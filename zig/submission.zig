@@ -13,6 +13,7 @@ const operation = @import("operation.zig");
 const control = @import("operation/control.zig");
 const timer = @import("operation/timer.zig");
 const registration = @import("registration.zig");
+const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
 const Operation = operation.Operation;
 const errno = seam.errno;
@@ -48,7 +49,8 @@ pub fn advance(self: *Operation, engine: *Engine, index: u32) bool {
     }
     entry.user_data = @bitCast(user_data);
     // Link flags are set when the SQE is made, never afterwards.
-    if (self.option(.link)) entry.flags |= seam.sqe_flag.io_link;
+    const linked = self.option(.link) and !mutation.is(.lose_link);
+    if (linked) entry.flags |= seam.sqe_flag.io_link;
     if (self.option(.hard_link)) entry.flags |= seam.sqe_flag.io_hardlink;
     if (self.has_timeout() and self.stage == .submitted) {
         submit_timeout(self, engine, entry, user_data);
@@ -107,6 +109,7 @@ fn submit_timeout(
     timer.LinkTimeout.prepare(timeout, self, user_data);
     timeout.flags = entry.flags & (seam.sqe_flag.io_link | seam.sqe_flag.io_hardlink);
     // A hard link holds the time-out just as well, and must not turn into a soft one.
+    if (mutation.is(.soften_link)) entry.flags &= ~seam.sqe_flag.io_hardlink;
     if (entry.flags & seam.sqe_flag.io_hardlink == 0) entry.flags |= seam.sqe_flag.io_link;
     engine.pending_cancels += 1;
 }
@@ -142,6 +145,7 @@ fn release_successor(self: *const Operation, engine: *Engine) void {
     if (self.next.generation == 0) return;
     const next = engine.operations.find(self.next.index, self.next.generation) orelse return;
     next.waits = false;
+    if (mutation.is(.forget_cancel)) return;
     if (!next.cancelled or next.stage != .submitted) return;
     engine.dirty_operations.push_front(&engine.operations, self.next.index);
 }
@@ -159,6 +163,7 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     engine.dirty_operations.remove(&engine.operations, user_data.slot);
     engine.operations.retire(user_data.slot);
     engine.settled.append(user_data.slot);
+    if (mutation.is(.release_block_early)) engine.transfers.release(&self.block);
 }
 
 fn result_of(self: *const Operation, result: i32) i32 {
@@ -168,7 +173,8 @@ fn result_of(self: *const Operation, result: i32) i32 {
     const restarts = result <= -512 and result >= -516;
     const ended = result == errno.canceled or result == errno.intr or restarts;
     // Success wins over both (I4).
-    if (ended and self.timed_out) return errno.timedout;
+    if (self.cancelled and mutation.is(.hide_success)) return errno.canceled;
+    if (ended and self.timed_out and !mutation.is(.hide_timeout)) return errno.timedout;
     if (ended and self.cancelled) return errno.canceled;
     return if (restarts) errno.intr else result;
 }
@@ -197,7 +203,8 @@ pub const Settled = struct {
     /// At the start of a turn, before the slots can be claimed again.
     pub fn release(settled: *Settled, engine: *Engine) void {
         for (settled.slots[0..settled.count]) |slot| {
-            engine.transfers.release(&engine.operations.entries[slot].value.block);
+            const self = &engine.operations.entries[slot].value;
+            if (!mutation.is(.keep_block)) engine.transfers.release(&self.block);
         }
         settled.count = 0;
     }

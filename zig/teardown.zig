@@ -10,6 +10,7 @@ const calls = @import("calls.zig");
 const Kernel = @import("kernel.zig").Kernel;
 const linux = @import("kernel.zig").linux;
 const Engine = @import("engine.zig").Engine;
+const mutation = @import("testing/mutation.zig");
 
 /// One wait: short enough to look at the clock often.
 const step_ms = 10;
@@ -46,6 +47,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
 
 /// Descriptors that operations made while nobody reads their records any more (I4).
 fn close_produced(engine: *Engine, count: u32) void {
+    if (mutation.is(.keep_descriptor)) return;
     for (engine.records[0..count]) |*record| {
         if (record.event != .completion or record.result < 0) continue;
         switch (engine.operations.entries[record.index].value.kind) {

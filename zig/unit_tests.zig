@@ -13,6 +13,7 @@ test {
     _ = @import("staging.zig");
     _ = @import("transfer.zig");
     _ = @import("kernel/address.zig");
+    _ = @import("kernel/fork.zig");
     _ = @import("kernel/simulated.zig");
     _ = @import("kernel/simulated/byte_queue.zig");
     _ = @import("kernel/simulated/fate.zig");

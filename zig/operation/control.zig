@@ -6,6 +6,7 @@ const kernel = @import("../kernel.zig");
 const Engine = @import("../engine.zig").Engine;
 const Operation = @import("../operation.zig").Operation;
 const UserData = @import("../slots.zig").UserData;
+const mutation = @import("../testing/mutation.zig");
 
 /// IORING_OP_NOP: completes with 0 in the turn that submits it.
 pub const Nop = struct {
@@ -27,6 +28,7 @@ pub const Cancel = struct {
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
         engine.pending_cancels -= 1;
+        if (mutation.is(.cancel_settles)) engine.settle(user_data, cqe);
         if (cqe.res == kernel.errno.noent) engine.cancel_missed(user_data);
     }
 };

@@ -34,6 +34,39 @@ pub const Mutation = enum {
     sleep_early,
     /// A handle or a CQE of an earlier generation is taken for the present one's.
     ignore_generation,
+    // From here on: bugs of users' operations, which `operations.zig` must find.
+    /// A member of a chain has no link to the next.
+    lose_link,
+    /// A hard link with a time-out behind it turns into a soft one.
+    soften_link,
+    /// A batch may be handed over in parts.
+    split_batch,
+    /// An operation that found no room goes behind those that came after it.
+    lose_place,
+    /// An operation's memory goes back as it settles, not a turn later.
+    release_block_early,
+    /// An operation's memory never goes back.
+    keep_block,
+    /// The answer to a cancel request ends its target.
+    cancel_settles,
+    /// A cancel that comes before its target's turn in the chain is forgotten.
+    forget_cancel,
+    /// What was cancelled says so, whatever it has done.
+    hide_success,
+    /// A time-out that struck shows as a cancel.
+    hide_timeout,
+    /// An operation's end is not counted where it uses something registered.
+    keep_count,
+    /// A registration ends while operations use it.
+    end_early,
+    /// An update takes effect before what was started earlier is submitted.
+    update_early,
+    /// A descriptor that an operation makes in a teardown stays open.
+    keep_descriptor,
+
+    pub fn is_of_operations(mutation: Mutation) bool {
+        return @intFromEnum(mutation) >= @intFromEnum(Mutation.lose_link);
+    }
 };
 
 var active: Mutation = .none;

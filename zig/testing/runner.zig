@@ -17,9 +17,13 @@ var failed: usize = 0;
 var selected: usize = 0;
 var current: []const u8 = "before the first test";
 
+/// In a forked child that is expected to break.
+pub var panics_quietly = false;
+
 pub const panic = std.debug.FullPanic(panic_in_test);
 
 fn panic_in_test(message: []const u8, first_trace_address: ?usize) noreturn {
+    if (panics_quietly) std.process.abort();
     std.debug.print("zig: panic in {s} (seed {d})\n", .{ current, std.testing.random_seed });
     print_counts(selected - passed);
     std.debug.defaultPanic(message, first_trace_address);

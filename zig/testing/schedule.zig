@@ -76,7 +76,7 @@ pub const Schedule = struct {
             .asleep = false,
             .ending = false,
         };
-        schedule.peers_idle = schedule.chance(30);
+        schedule.peers_idle = schedule.chance(40);
         const config = schedule.engine_config();
         schedule.kernel = try .create(arena, .{
             .seed = schedule.prng.next(),

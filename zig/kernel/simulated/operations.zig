@@ -121,7 +121,7 @@ fn row_of(sqe: *const system.Sqe) Row {
     const wait_all = sqe.rw_flags & system.socket_flag.wait_all != 0;
     return switch (sqe.opcode) {
         .NOP => .nop,
-        .ASYNC_CANCEL => if (is_failure(sqe)) .nop else .cancel,
+        .ASYNC_CANCEL => .cancel,
         .TIMEOUT => .timeout,
         .LINK_TIMEOUT => .link_timeout,
         .CLOSE => .close,
@@ -142,11 +142,6 @@ fn row_of(sqe: *const system.Sqe) Row {
         .SHUTDOWN => .shutdown,
         else => .system_call,
     };
-}
-
-/// A cancel of what cannot be, which fails by itself and may stand in a chain.
-fn is_failure(sqe: *const system.Sqe) bool {
-    return sqe.opcode == .ASYNC_CANCEL and sqe.addr == std.math.maxInt(u64);
 }
 
 /// The operation of an SQE, with a copy of everything but the data that it names.
@@ -186,7 +181,6 @@ pub fn take(kernel: *Simulated, sqe: *const system.Sqe) *Operation {
         .timed = null,
     };
     operation.refused = importing.import(kernel, operation, sqe);
-    if (is_failure(sqe)) operation.refused = errno.noent;
     return operation;
 }
 

@@ -72,8 +72,7 @@ fn choose_range(run: *Run, operation: *Operation, writes: bool) bool {
         const reach: u32 = @intCast(@min(node.size() + 100, file_size));
         const offset = run.below(reach);
         operation.arguments.offset = @floatFromInt(offset);
-        // A write beyond the end fills the gap.
-        operation.first = if (writes) @min(offset, node.size()) else offset;
+        operation.first = if (writes) operation.write_begins(offset, node.size()) else offset;
         operation.end = offset + operation.length();
     }
     return node.is_free(operation, false);

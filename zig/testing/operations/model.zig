@@ -104,6 +104,12 @@ pub const Operation = struct {
         return false;
     }
 
+    /// The first byte that a write to there changes in a file of this size: one beyond the end
+    /// fills the gap, and a member of a chain may find any size when its turn comes.
+    pub fn write_begins(operation: *const Operation, offset: u64, size: u64) u64 {
+        return if (operation.previous != null) 0 else @min(offset, size);
+    }
+
     /// Whether a break ahead must have ended it.
     pub fn is_cut_off(operation: *const Operation) bool {
         const previous = operation.previous orelse return false;
@@ -154,4 +160,14 @@ test "a break ends all that follows, a hard link goes on" {
     second.unlinked = false;
     second.broken = true;
     try std.testing.expect(!third.is_cut_off());
+}
+
+test "a write beyond the end changes all from the end on, and behind another any byte before it" {
+    const arguments = std.mem.zeroes(abi.Arguments);
+    var first: Operation = .{ .kind = .ftruncate, .arguments = arguments, .link = .soft };
+    var second: Operation = .{ .kind = .write, .arguments = arguments };
+    try std.testing.expectEqual(100, second.write_begins(200, 100));
+    try std.testing.expectEqual(50, second.write_begins(50, 100));
+    second.previous = &first; // which may cut the file
+    try std.testing.expectEqual(0, second.write_begins(50, 100));
 }

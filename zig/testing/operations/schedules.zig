@@ -42,7 +42,7 @@ pub fn run(summary: *Summary, seed_first: u32, operations: u64) !void {
 /// Short runs: many configurations, and a short way to a failure.
 const operations_of_one = 2500;
 
-const operations_all = 1_300_000;
+const operations_all = 1_200_000;
 
 test "a million operations of every kind end once each and leave nothing behind" {
     const summary = try std.testing.allocator.create(Summary);

@@ -163,6 +163,7 @@ fn batch(run: *Run) Error!void {
     var sqes: u32 = 0;
     for (0..1 + run.below(members.len)) |_| {
         if (sqes + 2 > run.engine.config.entries and !run.chance(3)) break;
+        if (is_full(run)) break;
         const before = if (count > 0) members[count - 1] else null;
         const link: model.Link = switch (run.below(10)) {
             0...6 => .soft,
