@@ -261,8 +261,8 @@ pub const Engine = struct {
         while (budget > 0) : (budget -= 1) {
             const index = engine.parked.pop(&engine.connections) orelse return;
             const connection = engine.connections.at(index);
-            assert(connection.receiving == .parked);
-            connection.receiving = .idle;
+            assert(connection.receiving.arm == .parked);
+            connection.receiving.arm = .idle;
             engine.mark(index);
         }
     }
