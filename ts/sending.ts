@@ -1,16 +1,15 @@
-// Sending: the writing half of a socket: `write`, `flush`, `end` and the ways to shut it.
+// Sending: the writing half of a socket: `write` and `flush`. How it ends is in `closing.ts`.
 //
 // Bytes are the caller's again as soon as a call returns: the library has copied what it took, or
 // the kernel has it. What is not taken is not kept either; `drain` says when to offer it again.
 
 import { Buffer } from "node:buffer";
-import { Shut } from "./abi.ts";
 import { Connection } from "./connection.ts";
-import { argumentError, checkBoolean, checkInteger } from "./errors.ts";
+import { argumentError, checkInteger } from "./errors.ts";
 import { byteLengthOf } from "./memory.ts";
 import { native } from "./native.ts";
 
-export abstract class Sending<Data> extends Connection<Data> implements Disposable {
+export abstract class Sending<Data> extends Connection<Data> {
   #bytesWritten = 0;
 
   /** Bytes that `write` and `end` took. */
@@ -29,10 +28,11 @@ export abstract class Sending<Data> extends Connection<Data> implements Disposab
   ): number {
     const plain =
       data instanceof Uint8Array && byteOffset === undefined && byteLength === undefined;
-    return this.#write(plain ? data : this.#bytesOf("write", data, byteOffset, byteLength));
+    return this.offer(plain ? data : this.bytesOf("write", data, byteOffset, byteLength));
   }
 
-  #write(bytes: Uint8Array): number {
+  /** The bytes taken; -1 if none can be any more. */
+  protected offer(bytes: Uint8Array): number {
     const length = byteLengthOf("write", bytes);
     if (this.stage === "ending" || this.stage === "closed") return -1;
     if (length === 0) return 0;
@@ -44,7 +44,7 @@ export abstract class Sending<Data> extends Connection<Data> implements Disposab
     return taken;
   }
 
-  #bytesOf(
+  protected bytesOf(
     operation: string,
     data: unknown,
     byteOffset: number | undefined,
@@ -56,56 +56,6 @@ export abstract class Sending<Data> extends Connection<Data> implements Disposab
     const most = bytes.byteLength - start;
     const length = checkInteger(operation, "byteLength", byteLength ?? most, 0, most);
     return bytes.subarray(start, start + length);
-  }
-
-  /**
-   * Sends what is queued, then FIN. Data goes on arriving until the peer ends its side too; then
-   * the socket closes by itself. Returns the bytes taken of `data`; the rest of it would be lost,
-   * so a large last piece is written first, with `drain`.
-   */
-  end(
-    data?: string | ArrayBufferView | ArrayBufferLike,
-    byteOffset?: number,
-    byteLength?: number,
-  ): number {
-    let taken = 0;
-    if (data !== undefined) {
-      taken = this.#write(this.#bytesOf("end", data, byteOffset, byteLength));
-    }
-    if (this.stage === "closed" || this.stage === "ending") return data === undefined ? 0 : -1;
-    this.stage = "ending";
-    this.#shut(Shut.end);
-    return taken;
-  }
-
-  /** Ends the writing side (`true`), or both sides without waiting for the peer. shutdown(2). */
-  shutdown(halfClose = false): void {
-    checkBoolean("shutdown", "halfClose", halfClose);
-    if (halfClose) this.end();
-    else this.close();
-  }
-
-  /** Sends what is queued, then closes without waiting for the peer's FIN. */
-  close(): void {
-    if (this.stage === "closed") return;
-    this.stage = "ending";
-    this.#shut(Shut.close);
-  }
-
-  /** Drops what is queued and resets the connection (RST). */
-  terminate(): void {
-    if (this.stage === "closed") return;
-    this.stage = "ending";
-    this.#shut(Shut.terminate);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #shut(how: Shut): void {
-    native.bu_connection_shut(this.ring.handle, this.index, this.generation, how);
-    this.ring.loop.touch();
   }
 
   /** Hands queued bytes to the kernel now instead of at the end of the turn. */

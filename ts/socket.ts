@@ -1,17 +1,17 @@
 // Socket: one connection as its user sees it, with Bun.Socket's names.
 //
-// Two floors lie below: `connection.ts` (records to handlers) and `sending.ts` (writing, shutting).
+// Floors lie below: `connection.ts` (records to handlers), `sending.ts` and `closing.ts`.
 // Here stand reading, addresses, options and what keeps the process alive.
 
 import { End, Family, SocketOption } from "./abi.ts";
+import { Closing } from "./closing.ts";
 import { checkBoolean, checkInteger } from "./errors.ts";
 import type { Handlers } from "./handlers.ts";
 import { readAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Ring } from "./ring.ts";
-import { Sending } from "./sending.ts";
 
-export class Socket<Data = undefined> extends Sending<Data> {
+export class Socket<Data = undefined> extends Closing<Data> {
   readonly #listener: unknown;
 
   /** @internal Sockets come from `listen` and `connect`. */
