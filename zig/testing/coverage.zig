@@ -16,7 +16,7 @@ const whole_row_absent = std.EnumArray(Row, ?[]const u8).initDefault(@as(?[]cons
     .send = "every stream send carries MSG_WAITALL (K1)",
     .sendmsg = "every stream send carries MSG_WAITALL (K1)",
     .link_timeout = "connections and listeners set no time-outs",
-    .system_call = "a user's operation: operation_coverage.zig demands it by kind",
+    .system_call = "a user's operation: operations/coverage.zig demands it by kind",
 });
 
 /// Why an outcome cannot be, or null if it must have been seen.
