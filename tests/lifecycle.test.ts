@@ -357,6 +357,9 @@ const REGISTRATIONS: Matrix<BufferRegistration> = {
     state: [({ state }) => state, "unregistered", "registered", "draining", "unregistered"],
     count: [({ count }) => count, "0", "1", "1", "0"],
     inFlight: [({ inFlight }) => inFlight, "0", "0", "1", "0"],
+    inspect: [(one) => Object.values(one.inspect()).join(), "unregistered,0,0", "registered,1,0",
+      "draining,1,1", "unregistered,0,0",
+    ],
     register: [
       (one) => one.register([new SharedArrayBuffer(8)]), "object", "EEXIST", "EBUSY", "ESHUTDOWN",
     ],

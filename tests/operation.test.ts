@@ -214,17 +214,6 @@ describe("an error", () => {
     expect(ring.pendingCount).toBe(0);
   });
 
-  test("of a full slot table is ENOMEM, and slots come back", async () => {
-    await using ring = new Ring({ operations: 4 });
-    const four = Array.from({ length: 4 }, () => ring.timeout(60_000));
-    const { code, phase } = thrown(() => ring.nop());
-    expect([code, phase]).toEqual(["ENOMEM", "submission"]);
-    for (const operation of four) operation.cancel();
-    await Promise.allSettled(four);
-    await turns(1);
-    expect(await ring.nop()).toBe(0);
-  });
-
   test("of a descriptor that is not open comes later, with phase completion", async () => {
     await using ring = new Ring();
     const error = await rejected(ring.read(9999, new Uint8Array(1)));

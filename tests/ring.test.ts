@@ -58,7 +58,7 @@ describe("latency", () => {
 
 describe("inspect", () => {
   test("says what is pending by kind, and what is registered", async () => {
-    await using ring = new Ring({ entries: 64 });
+    await using ring = new Ring({ entries: 64, completionEntries: 4096 });
     using own = pipe();
     const pooled = new BufferPool({ ring, size: 64, count: 1 }).acquire();
     if (pooled === null) throw new Error("no buffer");
@@ -74,9 +74,12 @@ describe("inspect", () => {
       pending: { read: 2, timeout: 1 },
       connections: 0,
       listeners: 0,
-      submission: { entries: 64, queued: false },
-      completion: { entries: expect.any(Number) as number, undispatched: 0 },
-      registered: { buffers: "registered", files: "unregistered" },
+      submission: { entries: 64, queued: 0, waiting: 0 },
+      completion: { entries: 4096, queued: 0, undispatched: 0 },
+      registered: {
+        buffers: { state: "registered", count: 1, inFlight: 0 },
+        files: { state: "unregistered", count: 0, inFlight: 0 },
+      },
       lentBuffers: 0,
       fatalError: null,
     });

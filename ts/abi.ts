@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xf85ef32c;
+export const ABI_HASH = 0x9b7d76fe;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -186,26 +186,18 @@ export const RECORD_WORDS = {
   reserved_1: 7,
 } as const;
 
-export const CONTROL_SIZE = 32;
+export const CONTROL_SIZE = 16;
 export const CONTROL = {
   generation: 0,
   connections: 4,
   listeners: 8,
-  operations: 12,
-  queued: 16,
-  fatal: 20,
-  lent: 24,
-  parked: 28,
+  parked: 12,
 } as const;
 export const CONTROL_WORDS = {
   generation: 0,
   connections: 1,
   listeners: 2,
-  operations: 3,
-  queued: 4,
-  fatal: 5,
-  lent: 6,
-  parked: 7,
+  parked: 3,
 } as const;
 
 export const RING_OPTIONS_SIZE = 56;
@@ -344,7 +336,7 @@ export const REGISTRATION_WORDS = {
   reserved_0: 3,
 } as const;
 
-export const STATS_SIZE = 120;
+export const STATS_SIZE = 152;
 export const STATS = {
   turns: 0,
   enters: 8,
@@ -361,6 +353,10 @@ export const STATS = {
   accepts_failed: 96,
   staging_blocks_used: 104,
   receive_buffers_free: 112,
+  receive_buffers_lent: 120,
+  operations_waiting: 128,
+  sq_queued: 136,
+  cq_queued: 144,
 } as const;
 export const STATS_WORDS = {
   turns: 0,
@@ -378,6 +374,10 @@ export const STATS_WORDS = {
   accepts_failed: 12,
   staging_blocks_used: 13,
   receive_buffers_free: 14,
+  receive_buffers_lent: 15,
+  operations_waiting: 16,
+  sq_queued: 17,
+  cq_queued: 18,
 } as const;
 
 /** Every record in the numbering of `bu_abi_echo`, with the types of its fields. */
@@ -407,10 +407,6 @@ export const LAYOUTS = [
       generation: "u32",
       connections: "u32",
       listeners: "u32",
-      operations: "u32",
-      queued: "u32",
-      fatal: "u32",
-      lent: "u32",
       parked: "u32",
     },
   },
@@ -528,6 +524,10 @@ export const LAYOUTS = [
       accepts_failed: "f64",
       staging_blocks_used: "f64",
       receive_buffers_free: "f64",
+      receive_buffers_lent: "f64",
+      operations_waiting: "f64",
+      sq_queued: "f64",
+      cq_queued: "f64",
     },
   },
 ] as const;

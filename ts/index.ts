@@ -40,7 +40,13 @@ export {
   type RegistrableBuffer,
   type UnregisterOptions,
 } from "./registered.ts";
-export { Ring, type CloseOptions, type LinkOptions, type RingInspection } from "./ring.ts";
+export {
+  Ring,
+  type CloseOptions,
+  type LinkOptions,
+  type RegistrationInspection,
+  type RingInspection,
+} from "./ring.ts";
 export type { FeatureName, OperationName, RingOptions } from "./ring_options.ts";
 export type { Socket } from "./socket.ts";
 export type { FileStatus } from "./statx.ts";

@@ -64,26 +64,31 @@ export abstract class Registration<Entry, H extends Handle> {
   protected abstract handle(entry: Entry, index: number): H;
 
   get state(): keyof typeof RegistrationState {
-    const names = Object.keys(RegistrationState) as (keyof typeof RegistrationState)[];
-    return names[this.#read()[REGISTRATION_WORDS.state] ?? 0] ?? "unregistered";
+    return this.inspect().state;
   }
 
   /** Places that are registered. */
   get count(): number {
-    return this.#read()[REGISTRATION_WORDS.count] ?? 0;
+    return this.inspect().count;
   }
 
   /** Operations that use one of them. */
   get inFlight(): number {
-    return this.#read()[REGISTRATION_WORDS.in_flight] ?? 0;
+    return this.inspect().inFlight;
   }
 
-  #read(): Uint32Array {
+  /** State, places and operations in flight, all at once. */
+  inspect(): { state: keyof typeof RegistrationState; count: number; inFlight: number } {
     const out = new Uint32Array(new ArrayBuffer(REGISTRATION_SIZE));
     if (!this.engine.closed) {
       native.bu_registration_read(this.engine.handle, this.#resource, out);
     }
-    return out;
+    const names = Object.keys(RegistrationState) as (keyof typeof RegistrationState)[];
+    return {
+      state: names[out[REGISTRATION_WORDS.state] ?? 0] ?? "unregistered",
+      count: out[REGISTRATION_WORDS.count] ?? 0,
+      inFlight: out[REGISTRATION_WORDS.in_flight] ?? 0,
+    };
   }
 
   /**

@@ -31,7 +31,13 @@ import { SocketOperations } from "./operation/socket.ts";
 import type { AnyPrepared } from "./prepare.ts";
 import { BufferRegistration, FileRegistration } from "./registered.ts";
 import type { OperationName, RingOptions } from "./ring_options.ts";
-import { describeLatency, readCounters, type Latency, type RingStats } from "./stats.ts";
+import {
+  describeLatency,
+  readCounters,
+  type Counter,
+  type Latency,
+  type RingStats,
+} from "./stats.ts";
 import { Watch, type WatchHandler } from "./watch.ts";
 
 export interface CloseOptions {
@@ -48,17 +54,30 @@ export interface LinkOptions {
 
 /** What `inspect` says. */
 export interface RingInspection {
+  /** "open", "closing", "closed"; "failed" after a fatal error. */
   state: string;
   backend: string;
   reason: string;
+  /** Operations in flight, by kind. */
   pending: Record<string, number>;
   connections: number;
   listeners: number;
-  submission: { entries: number; queued: boolean };
-  completion: { entries: number; undispatched: number };
-  registered: { buffers: string; files: string };
+  /** The submission queue: its size, entries that the kernel has not taken, operations behind. */
+  submission: { entries: number; queued: number; waiting: number };
+  /** The completion queue: its size, completions in it, records taken out and not dispatched. */
+  completion: { entries: number; queued: number; undispatched: number };
+  registered: { buffers: RegistrationInspection; files: RegistrationInspection };
+  /** Receive buffers on loan to JavaScript. */
   lentBuffers: number;
   fatalError: UringError | null;
+}
+
+/** What a registration holds. */
+export interface RegistrationInspection {
+  state: string;
+  /** Places, and operations in flight on them. */
+  count: number;
+  inFlight: number;
 }
 
 let defaultRing: Ring | null = null;
@@ -255,11 +274,16 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   /** Counters since the ring was opened. */
   stats(): RingStats {
     this.assertOpen("stats");
-    const out = new ArrayBuffer(STATS_SIZE);
-    native.bu_ring_stats(this.handle, new Uint8Array(out));
-    const words = new Float64Array(out);
-    const counters = readCounters((name) => words[STATS_WORDS[name]] ?? 0);
+    const counters = readCounters(this.#counters());
     return { ...counters, in_flight: this.flying, descriptors_reclaimed: this.reclaimed };
+  }
+
+  /** All zero of a ring that is closed. */
+  #counters(): (name: Counter) => number {
+    const out = new ArrayBuffer(STATS_SIZE);
+    if (!this.closed) native.bu_ring_stats(this.handle, new Uint8Array(out));
+    const words = new Float64Array(out);
+    return (name) => words[STATS_WORDS[name]] ?? 0;
   }
 
   /** How long operations of a kind took, from submission to completion, in microseconds. */
@@ -274,6 +298,8 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   override inspect(): RingInspection {
     const { control } = this.memory;
     const word = (name: keyof typeof CONTROL_WORDS) => control[CONTROL_WORDS[name]] ?? 0;
+    const counter = this.#counters();
+    const { submission, completion } = this.sizes;
     const pending: Record<string, number> = {};
     for (const operation of this.operations) {
       if (operation !== undefined) pending[operation.kind] = (pending[operation.kind] ?? 0) + 1;
@@ -285,10 +311,18 @@ export class Ring extends SocketOperations implements AsyncDisposable {
       pending,
       connections: word("connections"),
       listeners: word("listeners"),
-      submission: { entries: this.sizes.submission, queued: word("queued") !== 0 },
-      completion: { entries: this.sizes.completion, undispatched: this.count - this.next },
-      registered: { buffers: this.buffers.state, files: this.files.state },
-      lentBuffers: word("lent"),
+      submission: {
+        entries: submission,
+        queued: counter("sq_queued"),
+        waiting: counter("operations_waiting"),
+      },
+      completion: {
+        entries: completion,
+        queued: counter("cq_queued"),
+        undispatched: this.count - this.next,
+      },
+      registered: { buffers: this.buffers.inspect(), files: this.files.inspect() },
+      lentBuffers: counter("receive_buffers_lent"),
       fatalError: this.fatalError,
     };
   }

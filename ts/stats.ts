@@ -6,7 +6,7 @@
 
 import { STATS_WORDS } from "./abi.ts";
 
-type Counter = keyof typeof STATS_WORDS;
+export type Counter = keyof typeof STATS_WORDS;
 
 export type RingStats = { readonly [Name in Counter]: number } & {
   /** Submissions and completions per system call. */

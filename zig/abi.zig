@@ -121,16 +121,9 @@ pub const Record = extern struct {
 pub const Control = extern struct {
     /// Generation of the slot that the last claiming call returned.
     generation: u32,
-    /// Connections, listeners and operations that hold a slot.
+    /// Connections and listeners that hold a slot, at the end of the last turn.
     connections: u32,
     listeners: u32,
-    operations: u32,
-    /// Non-zero while work is queued that only a turn or a flush hands to the kernel.
-    queued: u32,
-    /// The latched fatal error as a positive errno, 0 while the ring is sound.
-    fatal: u32,
-    /// Receive buffers that JavaScript holds on loan.
-    lent: u32,
     /// Connections that wait for a receive buffer.
     parked: u32,
 };
@@ -354,4 +347,12 @@ pub const Stats = extern struct {
     accepts_failed: f64,
     staging_blocks_used: f64,
     receive_buffers_free: f64,
+    /// Receive buffers that JavaScript holds on loan.
+    receive_buffers_lent: f64,
+    /// Operations that wait for a place in the submission queue.
+    operations_waiting: f64,
+    /// Entries in the submission queue that the kernel has not taken.
+    sq_queued: f64,
+    /// Completions that wait in the completion queue.
+    cq_queued: f64,
 };

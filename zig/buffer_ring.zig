@@ -94,6 +94,19 @@ pub const BufferRing = struct {
         return ring.free + ring.idle_count;
     }
 
+    /// Buffers that JavaScript holds on loan now.
+    pub fn on_loan(ring: *const BufferRing) u32 {
+        var total: u32 = 0;
+        for ([_][]const u16{
+            ring.lent[0..ring.lent_count],
+            ring.delivered[0..ring.delivered_count],
+        }) |ids| for (ids) |id| {
+            // Acquire: pairs with `release`.
+            total += @intFromBool(@atomicLoad(State, &ring.states[id], .acquire) == .lent);
+        };
+        return total;
+    }
+
     /// The kernel has written into the buffer and named it in a CQE. False if that cannot be.
     pub fn deliver(ring: *BufferRing, id: u32) bool {
         if (id >= ring.count() or ring.states[id] != .in_ring) return false;

@@ -310,7 +310,7 @@ pub const Engine = struct {
     /// A submission entry. A full queue is handed to the kernel first; null means back-pressure.
     pub fn sqe(engine: *Engine) ?*seam.Sqe {
         const entry = engine.kernel.sqe() orelse full: {
-            if (engine.enter(0, 0) < 0) return null;
+            if (engine.hand_over() < 0) return null;
             break :full engine.kernel.sqe() orelse return null;
         };
         engine.counters.sqes += 1;
@@ -323,15 +323,22 @@ pub const Engine = struct {
         const waiting = engine.dirty_operations.count;
         if (engine.batch != null or waiting < engine.config.entries / 4 * 3) return true;
         engine.flush();
-        if (engine.kernel.queued() > 0) _ = engine.enter(0, 0);
+        if (engine.kernel.queued() > 0) _ = engine.hand_over();
         return engine.dirty_operations.count < engine.config.entries * 4;
     }
 
     /// True if so many SQEs can be had in one run.
     pub fn make_room(engine: *Engine, needed: u32) bool {
         if (engine.kernel.room() >= needed) return true;
-        if (engine.enter(0, 0) < 0) return false;
+        if (engine.hand_over() < 0) return false;
         return engine.kernel.room() >= needed;
+    }
+
+    /// Submits what is queued before the turn's own enter, if its completions have room: only a turn
+    /// reaps, and in the kernel they would pile up without a bound (I9).
+    fn hand_over(engine: *Engine) i32 {
+        if (engine.kernel.cq_room() < engine.kernel.queued()) return 0;
+        return engine.enter(0, 0);
     }
 
     pub fn flush_clock(engine: *Engine) u64 {
@@ -391,10 +398,6 @@ pub const Engine = struct {
     fn publish_control(engine: *Engine) void {
         engine.control.connections = engine.connections.claimed_count;
         engine.control.listeners = engine.listeners.claimed_count;
-        engine.control.operations = engine.operations.claimed_count;
-        engine.control.queued = @intFromBool(engine.has_work());
-        engine.control.fatal = @intCast(-engine.fatal);
-        engine.control.lent = engine.buffers.lent_count;
         engine.control.parked = engine.parked.count;
     }
 
@@ -403,8 +406,7 @@ pub const Engine = struct {
         if (engine.batch != null) return errno.busy;
         engine.flush();
         if (engine.kernel.queued() == 0) return 0;
-        const outcome = engine.enter(0, 0);
-        return @min(outcome, 0);
+        return @min(engine.hand_over(), 0);
     }
 
     pub fn arm(engine: *Engine) i32 {

@@ -56,6 +56,10 @@ fn Contract(comptime Self: type) type {
         cqes: fn (*Self) []const Cqe,
         /// Moves the head past `count` of them; their memory may change at once.
         advance: fn (*Self, count: u32) void,
+        /// Completions that wait in the queue.
+        cq_queued: fn (*const Self) u32,
+        /// Free entries of it; without one the kernel keeps what completes in its own memory.
+        cq_room: fn (*const Self) u32,
         /// Completions that the kernel had to keep outside the queue so far.
         overflowed: fn (*const Self) u32,
         /// Makes `memory` (16 bytes an entry, page-aligned) the provided-buffer ring of group 0.
@@ -151,6 +155,18 @@ pub const Kernel = union(enum) {
         switch (kernel.*) {
             inline else => |*self| direct(self).advance(count),
         }
+    }
+
+    pub fn cq_queued(kernel: *const Kernel) u32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).cq_queued(),
+        };
+    }
+
+    pub fn cq_room(kernel: *const Kernel) u32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).cq_room(),
+        };
     }
 
     pub fn overflowed(kernel: *const Kernel) u32 {

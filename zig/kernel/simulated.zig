@@ -293,6 +293,14 @@ pub const Simulated = struct {
         kernel.cq_count -= count;
     }
 
+    pub fn cq_queued(kernel: *const Simulated) u32 {
+        return kernel.cq_count;
+    }
+
+    pub fn cq_room(kernel: *const Simulated) u32 {
+        return @as(u32, @intCast(kernel.cqes_memory.len)) - kernel.cq_count;
+    }
+
     pub fn overflowed(kernel: *const Simulated) u32 {
         return kernel.overflow_count;
     }

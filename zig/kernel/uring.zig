@@ -287,6 +287,14 @@ pub const Uring = struct {
         @atomicStore(u32, ring.cq_head, ring.cq_head.* +% count, .release);
     }
 
+    pub fn cq_queued(ring: *const Uring) u32 {
+        return @atomicLoad(u32, ring.cq_tail, .acquire) -% ring.cq_head.*;
+    }
+
+    pub fn cq_room(ring: *const Uring) u32 {
+        return ring.cq_entries - ring.cq_queued();
+    }
+
     pub fn overflowed(ring: *const Uring) u32 {
         return @atomicLoad(u32, ring.cq_overflow, .monotonic);
     }
