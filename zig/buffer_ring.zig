@@ -66,12 +66,14 @@ pub const BufferRing = struct {
             ring.idle_count -= 1;
             const id = ring.idle[ring.idle_count];
             assert(ring.states[id] == .idle);
-            kernel.buffer_ring_add(ring.bytes(id), id);
-            if (mutation.is(.return_buffer_twice)) kernel.buffer_ring_add(ring.bytes(id), id);
+            kernel.buffer_ring_add(.stream, ring.bytes(id), id);
+            if (mutation.is(.return_buffer_twice)) {
+                kernel.buffer_ring_add(.stream, ring.bytes(id), id);
+            }
             ring.states[id] = .in_ring;
             ring.free += 1;
         }
-        kernel.buffer_ring_publish();
+        kernel.buffer_ring_publish(.stream);
     }
 
     /// The kernel found the ring empty: more are needed at a time.

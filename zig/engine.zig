@@ -147,7 +147,7 @@ pub const Engine = struct {
             .settled = .{ .slots = bump.take(u32, abi.turn_cqes_max) },
         };
         errdefer engine.transfers.deinit();
-        if (engine.kernel.buffer_ring_register(provided, buffers) < 0) {
+        if (engine.kernel.buffer_ring_register(.stream, provided, buffers) < 0) {
             return error.BufferRingRefused;
         }
         engine.buffers.fill(&engine.kernel);

@@ -121,12 +121,15 @@ fn probe(disabled: Set) Probed {
     if (disabled.contains(.buffer_ring)) {
         return .{ .refused = .{ .reason = .buffer_ring_refused, .code = 0 } };
     }
-    const registered = ring.buffer_ring_register(page[0..memory.page_size], 8);
+    const registered = ring.buffer_ring_register(.stream, page[0..memory.page_size], 8);
     if (registered < 0) {
         return .{ .refused = .{ .reason = .buffer_ring_refused, .code = registered } };
     }
-    for (0..8) |id| ring.buffer_ring_add(page[memory.page_size + 64 * id ..][0..64], @intCast(id));
-    ring.buffer_ring_publish();
+    for (0..8) |id| {
+        const bytes = page[memory.page_size + 64 * id ..][0..64];
+        ring.buffer_ring_add(.stream, bytes, @intCast(id));
+    }
+    ring.buffer_ring_publish(.stream);
     if (supported.contains(.multishot_receive)) {
         if (try_receive(&ring, true) == 0) return .{ .supported = supported };
         supported.remove(.multishot_receive);

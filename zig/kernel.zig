@@ -23,6 +23,8 @@ pub const errno = linux.errno;
 pub const sqe_flag = linux.sqe_flag;
 pub const cqe_flag = linux.cqe_flag;
 pub const socket_flag = linux.socket_flag;
+/// Provided buffers are selected from the group that a receive names.
+pub const BufferGroup = enum(u16) { stream, datagram };
 pub const End = enum { local, remote };
 pub const Option = enum {
     no_delay,
@@ -62,11 +64,11 @@ fn Contract(comptime Self: type) type {
         cq_room: fn (*const Self) u32,
         /// Completions that the kernel had to keep outside the queue so far.
         overflowed: fn (*const Self) u32,
-        /// Makes `memory` (16 bytes an entry, page-aligned) the provided-buffer ring of group 0.
-        buffer_ring_register: fn (*Self, memory: []align(4096) u8, entries: u32) i32,
+        /// Makes `memory` (16 bytes an entry, page-aligned) the provided-buffer ring of a group.
+        buffer_ring_register: fn (*Self, BufferGroup, memory: []align(4096) u8, entries: u32) i32,
         /// Adds one buffer; the kernel sees it at the next publish.
-        buffer_ring_add: fn (*Self, bytes: []u8, id: u16) void,
-        buffer_ring_publish: fn (*Self) void,
+        buffer_ring_add: fn (*Self, BufferGroup, bytes: []u8, id: u16) void,
+        buffer_ring_publish: fn (*Self, BufferGroup) void,
         /// Makes a table of `count` empty places for registered files, once.
         files_register: fn (*Self, count: u32) i32,
         /// Puts a descriptor into its place, or -1 to empty it. Operations with
@@ -175,21 +177,26 @@ pub const Kernel = union(enum) {
         };
     }
 
-    pub fn buffer_ring_register(kernel: *Kernel, memory: []align(4096) u8, entries: u32) i32 {
+    pub fn buffer_ring_register(
+        kernel: *Kernel,
+        group: BufferGroup,
+        memory: []align(4096) u8,
+        entries: u32,
+    ) i32 {
         return switch (kernel.*) {
-            inline else => |*self| direct(self).buffer_ring_register(memory, entries),
+            inline else => |*self| direct(self).buffer_ring_register(group, memory, entries),
         };
     }
 
-    pub fn buffer_ring_add(kernel: *Kernel, bytes: []u8, id: u16) void {
+    pub fn buffer_ring_add(kernel: *Kernel, group: BufferGroup, bytes: []u8, id: u16) void {
         switch (kernel.*) {
-            inline else => |*self| direct(self).buffer_ring_add(bytes, id),
+            inline else => |*self| direct(self).buffer_ring_add(group, bytes, id),
         }
     }
 
-    pub fn buffer_ring_publish(kernel: *Kernel) void {
+    pub fn buffer_ring_publish(kernel: *Kernel, group: BufferGroup) void {
         switch (kernel.*) {
-            inline else => |*self| direct(self).buffer_ring_publish(),
+            inline else => |*self| direct(self).buffer_ring_publish(group),
         }
     }
 

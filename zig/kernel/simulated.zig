@@ -45,7 +45,7 @@ pub const Simulated = struct {
     clock: *Clock,
     network: Network,
     volume: Volume,
-    provided: Provided,
+    provided: std.EnumArray(seam.BufferGroup, Provided),
     registered: Registered,
     outcomes: outcomes.Outcomes,
     sqes: []Sqe,
@@ -93,7 +93,7 @@ pub const Simulated = struct {
             .clock = clock,
             .network = try .init(allocator, config.limits, &kernel.fate, &kernel.volume),
             .volume = .{ .allocator = allocator },
-            .provided = .{},
+            .provided = .initFill(.{}),
             .registered = .{},
             .outcomes = .{},
             .sqes = sqes,
@@ -132,7 +132,9 @@ pub const Simulated = struct {
         kernel.connected.deinit(allocator);
         kernel.registered.deinit(allocator);
         kernel.volume.deinit();
-        if (kernel.provided.buffers.len > 0) kernel.provided.deinit(allocator);
+        for (&kernel.provided.values) |*provided| {
+            if (provided.buffers.len > 0) provided.deinit(allocator);
+        }
         kernel.network.deinit(allocator);
         allocator.free(kernel.sqes);
         allocator.free(kernel.cqes_memory);
@@ -314,21 +316,28 @@ pub const Simulated = struct {
 
     pub fn buffer_ring_register(
         kernel: *Simulated,
+        group: seam.BufferGroup,
         memory: []align(4096) u8,
         entries: u32,
     ) i32 {
         if (!std.math.isPowerOfTwo(entries) or memory.len < entries * 16) return errno.inval;
-        if (kernel.provided.buffers.len > 0) return errno.exist;
-        kernel.provided = Provided.init(kernel.allocator, entries) catch return errno.nomem;
+        const provided = kernel.provided.getPtr(group);
+        if (provided.buffers.len > 0) return errno.exist;
+        provided.* = Provided.init(kernel.allocator, entries) catch return errno.nomem;
         return 0;
     }
 
-    pub fn buffer_ring_add(kernel: *Simulated, bytes: []u8, id: u16) void {
-        if (kernel.provided.add(bytes, id)) |wrong| kernel.violate(wrong);
+    pub fn buffer_ring_add(
+        kernel: *Simulated,
+        group: seam.BufferGroup,
+        bytes: []u8,
+        id: u16,
+    ) void {
+        if (kernel.provided.getPtr(group).add(bytes, id)) |wrong| kernel.violate(wrong);
     }
 
-    pub fn buffer_ring_publish(kernel: *Simulated) void {
-        kernel.provided.publish();
+    pub fn buffer_ring_publish(kernel: *Simulated, group: seam.BufferGroup) void {
+        kernel.provided.getPtr(group).publish();
     }
 
     pub fn files_register(kernel: *Simulated, count: u32) i32 {

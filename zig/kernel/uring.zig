@@ -24,6 +24,8 @@ pub const Config = struct {
 /// io_uring_buf_ring in io_uring_register(2)).
 const ProvidedBuffer = extern struct { address: u64, len: u32, id: u16, tail: u16 };
 
+const ProvidedRing = struct { entries: ?[*]ProvidedBuffer = null, mask: u16 = 0, tail: u16 = 0 };
+
 pub const Uring = struct {
     fd: i32,
     /// What `enter` names: the registered index, or the fd itself.
@@ -48,9 +50,7 @@ pub const Uring = struct {
     cq_entries: u32,
     cqe_array: [*]Cqe,
     opcodes: std.StaticBitSet(256),
-    buffers: ?[*]ProvidedBuffer,
-    buffers_mask: u16,
-    buffers_tail: u16,
+    provided: std.EnumArray(seam.BufferGroup, ProvidedRing),
 
     const Sqe = system.Sqe;
     const Cqe = system.Cqe;
@@ -155,9 +155,7 @@ pub const Uring = struct {
             .cq_entries = params.cq_entries,
             .cqe_array = @ptrCast(@alignCast(ring_memory.ptr + cq.cqes)),
             .opcodes = .initFull(),
-            .buffers = null,
-            .buffers_mask = 0,
-            .buffers_tail = 0,
+            .provided = .initFill(.{}),
         };
     }
 
@@ -299,36 +297,41 @@ pub const Uring = struct {
         return @atomicLoad(u32, ring.cq_overflow, .monotonic);
     }
 
-    pub fn buffer_ring_register(ring: *Uring, memory: []align(4096) u8, entries: u32) i32 {
+    pub fn buffer_ring_register(
+        ring: *Uring,
+        group: seam.BufferGroup,
+        memory: []align(4096) u8,
+        entries: u32,
+    ) i32 {
         assert(std.math.isPowerOfTwo(entries) and entries <= abi.receive_buffers_max);
         assert(memory.len >= entries * @sizeOf(ProvidedBuffer));
         const registration: linux.io_uring_buf_reg = .{
             .ring_addr = @intFromPtr(memory.ptr),
             .ring_entries = entries,
-            .bgid = 0,
+            .bgid = @intFromEnum(group),
             .flags = std.mem.zeroes(@FieldType(linux.io_uring_buf_reg, "flags")),
             .resv = @splat(0),
         };
         const outcome = ring.register(.REGISTER_PBUF_RING, &registration, 1);
         if (outcome < 0) return outcome;
-        ring.buffers = @ptrCast(memory.ptr);
-        ring.buffers_mask = @intCast(entries - 1);
-        ring.buffers_tail = 0;
+        ring.provided.set(group, .{ .entries = @ptrCast(memory.ptr), .mask = @intCast(entries - 1) });
         return 0;
     }
 
-    pub fn buffer_ring_add(ring: *Uring, bytes: []u8, id: u16) void {
-        const entry = &ring.buffers.?[ring.buffers_tail & ring.buffers_mask];
+    pub fn buffer_ring_add(ring: *Uring, group: seam.BufferGroup, bytes: []u8, id: u16) void {
+        const provided = ring.provided.getPtr(group);
+        const entry = &provided.entries.?[provided.tail & provided.mask];
         // Field by field: the first entry's last two bytes are the ring's tail.
         entry.address = @intFromPtr(bytes.ptr);
         entry.len = @intCast(bytes.len);
         entry.id = id;
-        ring.buffers_tail +%= 1;
+        provided.tail +%= 1;
     }
 
-    pub fn buffer_ring_publish(ring: *Uring) void {
+    pub fn buffer_ring_publish(ring: *Uring, group: seam.BufferGroup) void {
+        const provided = ring.provided.getPtr(group);
         // Release: pairs with the kernel's acquire; the entries must be seen before the tail.
-        @atomicStore(u16, &ring.buffers.?[0].tail, ring.buffers_tail, .release);
+        @atomicStore(u16, &provided.entries.?[0].tail, provided.tail, .release);
     }
 
     pub fn files_register(ring: *Uring, count: u32) i32 {

@@ -311,7 +311,7 @@ pub const Schedule = struct {
             .{ "cancels", engine.pending_cancels },
             .{ "receive buffers in use", buffers - engine.buffers.available() },
             .{ "receive buffers that the kernel lacks", engine.buffers.free -|
-                kernel.provided.published },
+                kernel.provided.get(.stream).published },
             .{ "parked connections", engine.parked.count },
             .{ "starved connections", engine.starved.count },
             .{ "marked connections", engine.dirty.count },

@@ -145,14 +145,14 @@ test "a multishot receive takes buffers in order, says ENOBUFS, and the end afte
     defer bench.close();
     try bench.connection();
     var ring_memory: [4096]u8 align(4096) = undefined;
-    try expectEqual(@as(i32, 0), bench.kernel.buffer_ring_register(&ring_memory, 2));
+    try expectEqual(@as(i32, 0), bench.kernel.buffer_ring_register(.stream, &ring_memory, 2));
     var buffers: [2][4]u8 = undefined;
     bench.receive_multishot(5);
     _ = try bench.expect_next(5, errno.nobufs);
-    for (0..2) |id| bench.kernel.buffer_ring_add(&buffers[id], @intCast(id));
+    for (0..2) |id| bench.kernel.buffer_ring_add(.stream, &buffers[id], @intCast(id));
     bench.receive_multishot(6);
     _ = try bench.expect_next(6, errno.nobufs); // not published
-    bench.kernel.buffer_ring_publish();
+    bench.kernel.buffer_ring_publish(.stream);
     bench.receive_multishot(6);
     try expectEqual(@as(usize, 6), peers.send(&bench.kernel.network, bench.peer, "abcdef"));
     peers.half_close(&bench.kernel.network, bench.peer);
@@ -176,8 +176,8 @@ test "a multishot receive takes buffers in order, says ENOBUFS, and the end afte
         const count: usize = @intCast(cqe.res);
         @memcpy(text[len..][0..count], buffers[id][0..count]);
         len += count;
-        bench.kernel.buffer_ring_add(&buffers[id], id);
-        bench.kernel.buffer_ring_publish();
+        bench.kernel.buffer_ring_add(.stream, &buffers[id], id);
+        bench.kernel.buffer_ring_publish(.stream);
     }
     try std.testing.expectEqualStrings("abcdef", text[0..len]);
     try expectEqual(@as(?[]const u8, null), bench.kernel.violation);
