@@ -9,6 +9,7 @@ test {
     _ = @import("features.zig");
     _ = @import("memory.zig");
     _ = @import("operation.zig");
+    _ = @import("send_chain.zig");
     _ = @import("slots.zig");
     _ = @import("staging.zig");
     _ = @import("transfer.zig");

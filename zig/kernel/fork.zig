@@ -2,7 +2,7 @@
 //!
 //! An assert ends its whole process: what may hit one runs in a child, and the parent judges how it
 //! ended. The child says nothing, and the CPU time that it may take is bounded. Called by
-//! `testing/canary.zig` only; no part of a ring, which a forked child never owns (I11).
+//! `testing/canary.zig` and `send_chain.zig`; no part of a ring, which a child never owns (I11).
 
 const std = @import("std");
 const linux = std.os.linux;
