@@ -49,6 +49,8 @@ export class Loop {
   /** A read of the wake fd is under way; it stays so while we spin again. */
   #reading = false;
   #immediate: ReturnType<typeof setImmediate> | null = null;
+  /** That immediate keeps the process alive. */
+  #immediateHolds = false;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #dryTurns = 0;
   #flushQueued = false;
@@ -86,9 +88,10 @@ export class Loop {
     this.recount();
   }
 
-  /** An operation was started: both, at the price of one look if a flush is coming anyway. */
+  /** An operation was started: both, at the price of a look if a turn is coming anyway. */
   launched(): void {
     if (this.#flushQueued || this.#pumping) return;
+    if (this.#immediateHolds && this.#flushes >= FLUSHES_MAX) return;
     this.recount();
     this.touch();
   }
@@ -116,6 +119,7 @@ export class Loop {
 
   readonly #tick = (): void => {
     this.#immediate = null;
+    this.#immediateHolds = false;
     this.#flushes = 0;
     if (this.#closed) return;
     if (this.#pumping) {
@@ -170,7 +174,8 @@ export class Loop {
   #spin(): void {
     if (this.#state !== "armed") this.#state = "spinning";
     if (this.#immediate === null) this.#immediate = setImmediate(this.#tick);
-    else this.#immediate.ref(); // it may be one of those that do not hold the process
+    else if (!this.#immediateHolds) this.#immediate.ref();
+    this.#immediateHolds = true;
   }
 
   /** Nothing holds the process: no reader, which would, and a timer that does not. */
@@ -181,6 +186,7 @@ export class Loop {
       // An unref'ed immediate spins like another and does not hold the process.
       this.#immediate ??= setImmediate(this.#tick);
       this.#immediate.unref();
+      this.#immediateHolds = false;
       return;
     }
     this.#startTimer(POLL_MS);

@@ -206,7 +206,7 @@ pub fn nop(engine: *Engine) i32 {
     if (!engine.flush_early()) return errno.again;
     const index = engine.operations.claim() orelse return errno.nomem;
     const self = engine.operations.at(index);
-    self.* = .{ .kind = .nop, .arguments = no_arguments };
+    self.reset(.nop);
     return enqueue(engine, index, self);
 }
 
@@ -236,8 +236,12 @@ fn begin(
     if (!engine.flush_early()) return errno.again;
     const index = engine.operations.claim() orelse return errno.nomem;
     const self = engine.operations.at(index);
-    self.* = .{ .kind = kind, .arguments = arguments.*, .input_len = @intCast(input.len) };
-    if (engine.batch == null) self.arguments.options &= ~(link_bits); // nothing could follow
+    self.reset(kind);
+    self.arguments = arguments.*;
+    self.options = arguments.options;
+    self.timed = arguments.timeout_ms >= 0;
+    self.input_len = @intCast(input.len);
+    if (engine.batch == null) self.options &= ~(link_bits); // nothing could follow
     const outcome = preparation.set_up(engine, self, input);
     if (outcome < 0) {
         engine.transfers.release(&self.block);
@@ -284,7 +288,7 @@ pub fn batch_end(engine: *Engine) i32 {
     if (batch.count == 0) return 0;
     // The last member's link would catch a stranger.
     const last = engine.operations.at(batch.last);
-    last.arguments.options &= ~(link_bits);
+    last.options &= ~(link_bits);
     const fits = batch.sqes <= engine.kernel.room() + engine.kernel.queued();
     const code: i32 = if (!fits) errno.inval else chains_possible(engine, &batch);
     if (code == 0) {

@@ -52,7 +52,7 @@ pub const Engine = struct {
     settled: submission.Settled,
     counts: submission.Counts = .{},
     /// Kinds that are done by plain system calls: masked, or unknown to the ring.
-    plain_kinds: std.StaticBitSet(operation.kinds) = .initEmpty(),
+    plain_kinds: memory.Kinds = .initEmpty(),
     registered_buffers: registration.Registration = .{},
     registered_user_files: registration.Registration = .{},
     /// Operations of the batch that is being put together; null when none is.

@@ -13,6 +13,10 @@ const linux = @import("kernel.zig").linux;
 pub const page_size = 4096;
 pub const Mapping = linux.Mapping;
 
+const kinds = @typeInfo(abi.OperationKind).@"enum".fields.len;
+/// A set of operations' kinds. A machine word: a set of exactly as many bits is read in pieces.
+pub const Kinds = std.bit_set.IntegerBitSet(64);
+
 /// Sizes after defaults and limits were applied.
 pub const Config = struct {
     entries: u32,
@@ -25,7 +29,7 @@ pub const Config = struct {
     staging_blocks: u32,
     high_water_mark: u32,
     features_disabled: std.EnumSet(abi.Feature),
-    operations_disabled: std.StaticBitSet(@typeInfo(abi.OperationKind).@"enum".fields.len),
+    operations_disabled: Kinds,
 
     /// Defaults, each with its reason.
     const defaults: Config = .{
@@ -58,7 +62,7 @@ pub const Config = struct {
                 config.features_disabled.insert(feature);
             }
         }
-        for (0..config.operations_disabled.capacity()) |kind| {
+        for (0..kinds) |kind| {
             const words = [2]u32{
                 options.operations_disabled_low,
                 options.operations_disabled_high,

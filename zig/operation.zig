@@ -129,6 +129,10 @@ pub const Stage = enum(u8) { queued, submitted, withdrawn };
 /// A user's operation: one slot from start to its last CQE, its memory until the turn after.
 pub const Operation = struct {
     kind: abi.OperationKind,
+    /// Bits of `abi.OperationOption`, as the arguments had them.
+    options: u32 = 0,
+    /// It has a time-out of its own, `arguments.timeout_ms`.
+    timed: bool = false,
     stage: Stage = .queued,
     cancelled: bool = false,
     /// Done by a plain system call; `plain_result` stands for the NOP that went in its place.
@@ -142,12 +146,21 @@ pub const Operation = struct {
     next: Successor = .{},
     /// Position in an atomic batch: members after this one that must be pushed with it.
     followers: u32 = 0,
+    /// Unset for a NOP, which has none.
     arguments: abi.Arguments,
     /// | Prefix | input | NUL | output |, see `layout`.
     block: transfer.Block = .{},
     input_len: u32 = 0,
     started_ns: u64 = 0,
     dirty: slots.Link = .{},
+
+    /// A fresh slot: all but the arguments, which not every kind has and which are half of it.
+    pub fn reset(operation: *Operation, kind: abi.OperationKind) void {
+        inline for (@typeInfo(Operation).@"struct".fields) |field| {
+            if (field.defaultValue()) |value| @field(operation, field.name) = value;
+        }
+        operation.kind = kind;
+    }
 
     /// The next member of its chain, if any.
     const Successor = struct { index: u32 = 0, generation: u32 = 0 };
@@ -186,11 +199,7 @@ pub const Operation = struct {
     }
 
     pub fn option(operation: *const Operation, comptime bit: abi.OperationOption) bool {
-        return operation.arguments.options >> @intFromEnum(bit) & 1 != 0;
-    }
-
-    pub fn has_timeout(operation: *const Operation) bool {
-        return operation.arguments.timeout_ms >= 0;
+        return operation.options >> @intFromEnum(bit) & 1 != 0;
     }
 
     /// Where the kernel reads or writes the operation's bytes.

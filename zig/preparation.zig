@@ -105,7 +105,7 @@ pub fn set_up(engine: *Engine, self: *Operation, input: []const u8) i32 {
 }
 
 fn needs_block(self: *const Operation) bool {
-    return self.has_timeout() or switch (self.kind) {
+    return self.timed or switch (self.kind) {
         .timeout, .accept, .recvmsg, .sendmsg, .readv, .writev => true,
         else => false,
     };

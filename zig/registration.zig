@@ -184,7 +184,7 @@ pub fn operation_starts(engine: *Engine, self: *Operation) i32 {
         if (self.arguments.length == 0) return errno.inval;
         if (offset + self.arguments.length > entry.len) return errno.overflow;
         self.arguments.address = @floatFromInt(entry.address + offset);
-        self.arguments.options |= 1 << @intFromEnum(abi.OperationOption.native_memory);
+        self.options |= 1 << @intFromEnum(abi.OperationOption.native_memory);
     }
     if (self.option(.registered_file)) {
         const place = std.math.cast(u32, self.arguments.fd) orelse return errno.inval;

@@ -27,9 +27,9 @@ comptime {
     assert(@bitSizeOf(@FieldType(UserData, "slot")) == abi.slot_bits);
 }
 
-/// free ──claim──▶ claimed ──retire──▶ retired ──recycle──▶ free
-///                                        └─ generations used up ─▶ out_of_service
-pub const State = enum(u8) { free, claimed, retired, out_of_service };
+/// free ──claim──▶ claimed ──retire──▶ free, from the next turn on
+///                            └─ generations used up ─▶ out_of_service
+pub const State = enum(u8) { free, claimed, out_of_service };
 
 const none = std.math.maxInt(u32);
 
@@ -39,6 +39,8 @@ pub fn Slots(comptime Value: type) type {
         /// Entries below were claimed at least once; those above are untouched memory.
         fresh: u32 = 0,
         claimed_count: u32 = 0,
+        /// In this turn: not to be had before the next.
+        retired_count: u32 = 0,
         free: Chain = .{},
         retired: Chain = .{},
 
@@ -60,6 +62,18 @@ pub fn Slots(comptime Value: type) type {
                 entries[index].next = none;
                 if (chain.tail == none) chain.head = index else entries[chain.tail].next = index;
                 chain.tail = index;
+            }
+
+            /// All of `other`, in its order, behind what is here.
+            fn take_all(chain: *Chain, entries: []Entry, other: *Chain) void {
+                if (other.head == none) return;
+                if (chain.tail == none) {
+                    chain.head = other.head;
+                } else {
+                    entries[chain.tail].next = other.head;
+                }
+                chain.tail = other.tail;
+                other.* = .{};
             }
 
             fn pop(chain: *Chain, entries: []Entry) ?u32 {
@@ -129,17 +143,15 @@ pub fn Slots(comptime Value: type) type {
                 return;
             }
             entry.generation += 1;
-            entry.state = .retired;
+            entry.state = .free;
+            table.retired_count += 1;
             table.retired.push(table.entries, index);
         }
 
         /// At the start of a turn: what the previous turn retired may be claimed again.
         pub fn recycle(table: *Table) void {
-            while (table.retired.pop(table.entries)) |index| {
-                assert(table.entries[index].state == .retired);
-                table.entries[index].state = .free;
-                table.free.push(table.entries, index);
-            }
+            table.free.take_all(table.entries, &table.retired);
+            table.retired_count = 0;
         }
     };
 }
@@ -192,9 +204,12 @@ pub fn Queue(comptime Value: type, comptime link: []const u8) type {
         }
 
         /// Does nothing if the slot does not wait here.
-        pub fn remove(queue: *Self, table: *Slots(Value), index: u32) void {
+        pub inline fn remove(queue: *Self, table: *Slots(Value), index: u32) void {
             const own = link_of(table, index);
-            if (own.next == outside) return;
+            if (own.next != outside) queue.unlink(table, own);
+        }
+
+        fn unlink(queue: *Self, table: *Slots(Value), own: *Link) void {
             assert(queue.count > 0);
             const after = own.next;
             const before = own.previous;

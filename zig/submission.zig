@@ -52,14 +52,14 @@ pub fn advance(self: *Operation, engine: *Engine, index: u32) bool {
     const linked = self.option(.link) and !mutation.is(.lose_link);
     if (linked) entry.flags |= seam.sqe_flag.io_link;
     if (self.option(.hard_link)) entry.flags |= seam.sqe_flag.io_hardlink;
-    if (self.has_timeout() and self.stage == .submitted) {
+    if (self.timed and self.stage == .submitted) {
         submit_timeout(self, engine, entry, user_data);
     }
     return true;
 }
 
 pub fn sqes_of(self: *const Operation) u32 {
-    return if (self.has_timeout()) 2 else 1;
+    return if (self.timed) 2 else 1;
 }
 
 fn submit(self: *Operation, engine: *Engine, entry: *seam.Sqe) void {
@@ -162,7 +162,7 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     registration.operation_done(engine, self);
     engine.dirty_operations.remove(&engine.operations, user_data.slot);
     engine.operations.retire(user_data.slot);
-    engine.settled.append(user_data.slot);
+    if (!self.block.is_none()) engine.settled.append(user_data.slot);
     if (mutation.is(.release_block_early)) engine.transfers.release(&self.block);
 }
 

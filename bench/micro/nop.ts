@@ -2,13 +2,16 @@
 // promises, beside the same batches by the library's bare calls and by a Zig loop on a bare ring.
 //
 // Usage: `bun bench/micro/nop.ts`. The Zig loop is the limit; ratios are limit / form, best against
-// best, since a busy machine only ever adds.
-import { bench, run } from "mitata";
-import { Ring } from "../../ts/index.ts";
+// best over windows of the same length, since a busy machine only ever adds. "one promise" is
+// `ring.batch`, "64 promises" are as many handles under a `Promise.all`.
+import { measure } from "mitata";
+import { prepare, Ring } from "../../ts/index.ts";
 import { native } from "../../ts/native.ts";
 import { program } from "../programs.ts";
 
 const count = 64;
+/** Batches in a window: about a millisecond, as the Zig loop's. */
+const window = { batch_samples: 128, batch_threshold: 1e6, gc: false } as const;
 
 function limit(): number {
   const { stdout } = Bun.spawnSync([program("raw_nop"), String(count), "400"]);
@@ -23,31 +26,35 @@ const complete = () => {
   completed++;
 };
 
-bench("bare calls", () => {
-  for (let i = 0; i < count; i++) native.bu_nop(bare.handle);
-  let records = 0;
-  while (records < count) records += native.bu_ring_turn(bare.handle, 0, 0);
-});
+const forms: Record<string, () => unknown> = {
+  "bare calls": () => {
+    for (let i = 0; i < count; i++) native.bu_nop(bare.handle);
+    let records = 0;
+    while (records < count) records += native.bu_ring_turn(bare.handle, 0, 0);
+  },
+  callbacks: () => {
+    completed = 0;
+    for (let i = 0; i < count; i++) ring.nop(complete);
+    ring.drainSync();
+    if (completed !== count) throw new Error(`expected ${count} completions, got ${completed}`);
+  },
+  "64 promises": async () => {
+    const operations = Array.from({ length: count }, () => ring.nop());
+    await Promise.all(operations);
+  },
+  "one promise": async () => {
+    await ring.batch(Array.from({ length: count }, () => prepare.nop()));
+  },
+};
 
-bench("callbacks", () => {
-  completed = 0;
-  for (let i = 0; i < count; i++) ring.nop(complete);
-  ring.drainSync();
-  if (completed !== count) throw new Error(`expected ${count} completions, got ${completed}`);
-});
-
-bench("promises", async () => {
-  const operations = Array.from({ length: count }, () => ring.nop());
-  await Promise.all(operations);
-});
-
-const { benchmarks } = await run({ format: "quiet" });
+const results: [string, number][] = [];
+for (const [name, form] of Object.entries(forms)) {
+  const { min } = await measure(form, window);
+  results.push([name, min / count]);
+}
 const least = Math.min(before, limit());
 console.log(`NOPs in batches of ${count}, least ns of each`);
 console.log(`zig loop    ${least.toFixed(1)}`);
-for (const { alias, runs } of benchmarks) {
-  const stats = runs[0]?.stats;
-  if (stats === undefined) continue;
-  const each = stats.min / count;
-  console.log(`${alias.padEnd(12)}${each.toFixed(1)}  ${(least / each).toFixed(2)} x the limit`);
+for (const [name, each] of results) {
+  console.log(`${name.padEnd(12)}${each.toFixed(1)}  ${(least / each).toFixed(2)} x the limit`);
 }

@@ -62,9 +62,13 @@ fn random_kind(run: *Run) model.Kind {
 
 /// Most of what is asked for would be refused.
 fn is_full(run: *Run) bool {
-    const engine = run.engine;
-    const taken = engine.operations.claimed_count + engine.settled.count + run.spoilt;
-    return taken >= engine.config.operations and !run.chance(3);
+    return taken(run) >= run.engine.config.operations and !run.chance(3);
+}
+
+/// Slots that cannot be had in this turn.
+fn taken(run: *const Run) u32 {
+    const table = &run.engine.operations;
+    return table.claimed_count + table.retired_count + run.spoilt;
 }
 
 fn start_one(run: *Run) Error!void {
@@ -122,10 +126,7 @@ const garbage: [@sizeOf(abi.Arguments)]u8 = @splat(0xdd);
 fn expect_refusal(run: *Run, operation: *const Operation, outcome: i32) Error!void {
     if (outcome == operation.refusal) return;
     const engine = run.engine;
-    if (outcome == errno.nomem) {
-        const taken = engine.operations.claimed_count + engine.settled.count + run.spoilt;
-        if (taken >= engine.config.operations) return;
-    }
+    if (outcome == errno.nomem and taken(run) >= engine.config.operations) return;
     const waiting = engine.dirty_operations.count;
     if (outcome == errno.again and waiting >= engine.config.entries * 4) return;
     return run.verdict.violation("{t} was refused with {d} instead of {d}", .{
