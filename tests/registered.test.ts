@@ -3,8 +3,18 @@
 // UNREGISTERED → REGISTERED → DRAINING → UNREGISTERED, with every refusal by its code.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { BufferPool, Ring, type RegisteredBuffer } from "../ts/index.ts";
-import { pipe, rejected, thrown } from "./support/operations.ts";
+import { closeSync, openSync } from "node:fs";
+import {
+  BufferPool,
+  prepare,
+  Ring,
+  type FeatureName,
+  type OperationName,
+  type RegisteredBuffer,
+} from "../ts/index.ts";
+import { descriptors } from "./support/descriptors.ts";
+import { file, pipe, rejected, thrown } from "./support/operations.ts";
+import { until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
 
@@ -166,16 +176,16 @@ describe("registered files", () => {
   test("stand in for descriptors", async () => {
     await using ring = new Ring();
     using ends = pipe();
-    const [file] = ring.files.register([ends.fd]);
-    if (file === undefined) throw new Error("no file");
-    expect((await ring.write(file, "by place")).bytes).toBe(8);
+    const [registered] = ring.files.register([ends.fd]);
+    if (registered === undefined) throw new Error("no file");
+    expect((await ring.write(registered, "by place")).bytes).toBe(8);
     const bytes = new Uint8Array(8);
-    const read = ring.read(file, bytes);
+    const read = ring.read(registered, bytes);
     expect(read.fd).toBe(ends.fd);
     expect((await read).bytes).toBe(8);
     expect(text(bytes)).toBe("by place");
     expect(ring.files.requestUnregister()).toBe(true);
-    expect(thrown(() => ring.read(file, bytes)).code).toBe("ENOENT");
+    expect(thrown(() => ring.read(registered, bytes)).code).toBe("ENOENT");
   });
 
   test("that are not open are refused", async () => {
@@ -185,14 +195,63 @@ describe("registered files", () => {
     expect(thrown(() => ring.files.register([-1])).code).toBe("EINVAL");
   });
 
+  test.each<OperationName | FeatureName>(["registered_files", "read"])(
+    "keep their file though its number is another's, without %s",
+    async (masked) => {
+      const before = descriptors().length;
+      {
+        await using ring = new Ring({ disable: [masked] });
+        using own = file("mine");
+        const fd = openSync(own.path, "r");
+        const [registered] = ring.files.register([fd]);
+        if (registered === undefined) throw new Error("no file");
+        closeSync(fd);
+        using other = file("another's");
+        expect(other.fd).toBe(fd);
+        const bytes = new Uint8Array(4);
+        expect((await ring.read(registered, bytes, { at: 0 })).bytes).toBe(4);
+        expect(text(bytes)).toBe("mine");
+        ring.files.update(0, other.fd);
+        expect(ring.files.requestUnregister()).toBe(true);
+        ring.files.register([own.fd]); // goes with the ring
+      }
+      await until(() => descriptors().length <= before);
+    },
+  );
+
+  test("that a chain waits for are not updated; a refused update changes nothing", async () => {
+    await using ring = new Ring();
+    using own = pipe();
+    using first = file("first");
+    using second = file("second");
+    const [registered] = ring.files.register([first.fd]);
+    if (registered === undefined) throw new Error("no file");
+    const bytes = new Uint8Array(5);
+    const chain = ring.link([
+      prepare.read().file(own.fd).buffer(new Uint8Array(4)),
+      prepare.read().file(registered).buffer(bytes).at(0),
+    ]);
+    ring.submit();
+    const error = thrown(() => ring.files.update(0, second.fd));
+    expect([error.code, error.message]).toEqual(["EAGAIN", expect.stringContaining("chain")]);
+    await ring.write(own.fd, "data");
+    expect((await chain).members.map(({ status }) => status)).toEqual(["done", "done"]);
+    expect(text(bytes)).toBe("first");
+    expect(thrown(() => ring.files.update(0, 9999)).code).toBe("EBADF");
+    expect((await ring.read(registered, bytes, { at: 0 })).bytes).toBe(5);
+    const updated = ring.files.update(0, second.fd);
+    await ring.read(updated, bytes, { at: 0 });
+    expect(text(bytes)).toBe("secon");
+  });
+
   test("updated in use keep the old file for what is in flight", async () => {
     await using ring = new Ring();
     using first = pipe();
     using second = pipe();
-    const [file] = ring.files.register([first.fd]);
-    if (file === undefined) throw new Error("no file");
+    const [registered] = ring.files.register([first.fd]);
+    if (registered === undefined) throw new Error("no file");
     const bytes = new Uint8Array(8);
-    const read = ring.read(file, bytes);
+    const read = ring.read(registered, bytes);
     ring.submit();
     const updated = ring.files.update(0, second.fd);
     await ring.write(updated, "second");

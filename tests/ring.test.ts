@@ -3,7 +3,7 @@
 // The fatal error is provoked by taking the kernel's descriptor away from under the library.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, readlinkSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { pipe, rejected, thrown } from "./support/operations.ts";
@@ -100,17 +100,22 @@ describe("an error that ends the ring", () => {
     const moved = ring.read(own.fd, new ArrayBuffer(64));
     const timer = ring.timeout(60_000);
     ring.poll();
+    const given = openSync("/dev/null", "r");
     closeSync(fd);
+    const closing = ring.close(given);
     ring.nop();
     const waiting = ring.drain();
     expect((await rejected(waiting)).code).toBe("EBADF");
     expect((await rejected(timer)).code).toBe("EBADF");
+    // It was given away: nobody else would close it.
+    expect((await rejected(closing)).code).toBe("EBADF");
+    expect(thrown(() => fstatSync(given)).code).toBe("EBADF");
     const error = await rejected(moved);
     // The kernel may still write to it.
     expect([error.code, error.buffer]).toEqual(["EBADF", undefined]);
     expect(thrown(() => ring.nop())).toBe(ring.fatalError as never);
     const inspection = ring.fatalError?.inspection as RingInspection;
-    expect(inspection.pending).toEqual({ read: 1, timeout: 1, nop: 1 });
+    expect(inspection.pending).toEqual({ read: 1, timeout: 1, close: 1, nop: 1 });
     expect([ring.inspect().state, logged.length]).toEqual(["failed", 1]);
     await ring.close();
     expect(ring.closed).toBe(true);

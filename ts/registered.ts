@@ -41,6 +41,7 @@ const REASONS: Partial<Record<ErrorCode, string>> = {
   EINVAL: "the place or its content does not fit",
   ENOMEM: "the kernel can pin no more memory; raise `ulimit -l`",
   EBADF: "a descriptor is not open",
+  EAGAIN: "a chain or a full queue still names the place; update when that has ended",
 };
 
 /** Buffers or files of one ring; `ring.buffers`, `ring.files`. */
@@ -111,7 +112,10 @@ export abstract class Registration<Entry, H extends Handle> {
     return [...this.#handles];
   }
 
-  /** Another content for one place. Operations in flight keep the old one to their end. */
+  /**
+   * Another content for one place. Operations in flight keep the old one to their end; "EAGAIN"
+   * while a member of a chain, which looks it up when its turn comes, names the place.
+   */
   update(index: number, entry: Entry): H {
     this.engine.assertOpen("update");
     checkInteger("update", "index", index, 0, REGISTERED_MAX - 1);

@@ -132,8 +132,8 @@ export class Ring extends SocketOperations implements AsyncDisposable {
    */
   close(options?: CloseOptions): Promise<void>;
   /**
-   * With one: cancels what is pending on that descriptor, then closes it. Callback: `(result)`.
-   * close(2)
+   * With one: cancels what is pending on that descriptor, then closes it, also if the ring fails
+   * before it gets there. Callback: `(result)`. close(2)
    */
   close(fd: number, options?: OperationOptions | Callback, callback?: Callback): Operation;
   close(

@@ -272,6 +272,7 @@ fn follow(engine: *Engine, before: u32, index: u32) void {
     const previous = engine.operations.at(before);
     if (!previous.option(.link) and !previous.option(.hard_link)) return;
     previous.next = .{ .index = index, .generation = engine.operations.generation(index) };
+    engine.operations.at(index).follows = true;
     engine.operations.at(index).waits = true;
 }
 

@@ -14,6 +14,7 @@ const slots = @import("slots.zig");
 const staging = @import("staging.zig");
 const operation = @import("operation.zig");
 const submission = @import("submission.zig");
+const failure = @import("failure.zig");
 const transfer = @import("transfer.zig");
 const registration = @import("registration.zig");
 const features = @import("features.zig");
@@ -225,6 +226,7 @@ pub const Engine = struct {
         engine.publish_control();
         if (mutation.is(.return_buffer_early)) engine.buffers.give_back(&engine.kernel);
         if (engine.record_count > 0) return @intCast(engine.record_count);
+        if (engine.fatal != 0) return engine.fatal;
         return @min(outcome, 0); // an enter's success is the number that it submitted
     }
 
@@ -292,6 +294,7 @@ pub const Engine = struct {
     }
 
     fn advance_marked(engine: *Engine, queue: anytype, table: anytype, advance: anytype) void {
+        if (engine.fatal != 0) return; // an entry would never be taken
         // Only those marked now: one that is marked again while it advances comes next turn.
         var left = queue.count;
         while (left > 0) : (left -= 1) {
@@ -302,6 +305,7 @@ pub const Engine = struct {
                 } else {
                     queue.push_front(table, index); // where it was: a batch keeps its order
                 }
+                if (engine.fatal != 0) failure.close_queued(engine);
                 return; // the submission queue is full and the kernel takes no more (I8)
             }
         }
@@ -334,8 +338,8 @@ pub const Engine = struct {
         return engine.kernel.room() >= needed;
     }
 
-    /// Submits what is queued before the turn's own enter, if its completions have room: only a turn
-    /// reaps, and in the kernel they would pile up without a bound (I9).
+    /// Submits what is queued before the turn's own enter, if its completions have room: only a
+    /// turn reaps, and in the kernel they would pile up without a bound (I9).
     fn hand_over(engine: *Engine) i32 {
         if (engine.kernel.cq_room() < engine.kernel.queued()) return 0;
         return engine.enter(0, 0);
@@ -360,7 +364,7 @@ pub const Engine = struct {
             errno.busy, errno.again => return 0,
             errno.intr => return if (wait_ms > 0) errno.intr else 0,
             else => {
-                engine.fatal = outcome;
+                failure.latch(engine, outcome);
                 return outcome;
             },
         }

@@ -44,6 +44,8 @@ fn Contract(comptime Self: type) type {
         close: fn (*Self) void,
         /// A zeroed submission entry, or null while the queue is full (I8: back-pressure).
         sqe: fn (*Self) ?*Sqe,
+        /// The newest entry that was handed out and not yet taken by the kernel: taken back.
+        take_back: fn (*Self) ?*const Sqe,
         /// Entries handed out and not yet taken by the kernel.
         queued: fn (*const Self) u32,
         /// Free entries: `sqe` succeeds that many times.
@@ -103,6 +105,9 @@ fn Contract(comptime Self: type) type {
         send_now: fn (*Self, fd: i32, bytes: []const u8) i32,
         /// close(2) of a descriptor that no operation names.
         close_fd: fn (*Self, fd: i32) void,
+        /// A further descriptor of the same open file, close-on-exec: fcntl(2).
+        duplicate: fn (*Self, fd: i32) i32,
+        is_open: fn (*Self, fd: i32) bool,
     };
 }
 
@@ -119,6 +124,12 @@ pub const Kernel = union(enum) {
     pub fn sqe(kernel: *Kernel) ?*Sqe {
         return switch (kernel.*) {
             inline else => |*self| direct(self).sqe(),
+        };
+    }
+
+    pub fn take_back(kernel: *Kernel) ?*const Sqe {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).take_back(),
         };
     }
 
@@ -312,6 +323,18 @@ pub const Kernel = union(enum) {
         switch (kernel.*) {
             inline else => |*self| direct(self).close_fd(fd),
         }
+    }
+
+    pub fn duplicate(kernel: *Kernel, fd: i32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).duplicate(fd),
+        };
+    }
+
+    pub fn is_open(kernel: *Kernel, fd: i32) bool {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).is_open(fd),
+        };
     }
 };
 

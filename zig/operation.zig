@@ -140,7 +140,9 @@ pub const Operation = struct {
     plain_result: i32 = 0,
     /// Its linked time-out fired.
     timed_out: bool = false,
-    /// A member of a chain whose predecessor has not settled: a cancel would not find it (K4).
+    /// A member of a chain behind another one.
+    follows: bool = false,
+    /// That one has not settled: a cancel would not find this one (K4).
     waits: bool = false,
     cancel_tries: u8 = 0,
     next: Successor = .{},

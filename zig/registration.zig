@@ -15,7 +15,14 @@ const Operation = @import("operation.zig").Operation;
 const errno = seam.errno;
 
 pub const places = abi.registered_max;
-const Entry = struct { address: u64 = 0, len: u64 = 0 };
+
+const Entry = struct {
+    /// Of a buffer; of a file its descriptor.
+    address: u64 = 0,
+    len: u64 = 0,
+    /// A descriptor of our own of the same file.
+    duplicate: i32 = -1,
+};
 
 /// unregistered ──register──▶ registered ──request──▶ draining ──last operation──▶ unregistered
 ///                                 ▲──────keep (time-out)──────┘
@@ -94,20 +101,53 @@ fn memory_of(entry: *const Entry) []u8 {
     return start[0..entry.len];
 }
 
-fn register_files(engine: *Engine, entries: []const Entry) i32 {
-    for (entries, 0..) |entry, place| {
-        const outcome = set_file(engine, @intCast(place), @intCast(entry.address));
+fn register_files(engine: *Engine, entries: []Entry) i32 {
+    for (entries, 0..) |*entry, place| {
+        const outcome = set_file(engine, @intCast(place), entry);
         if (outcome < 0) {
-            for (0..place) |set| _ = set_file(engine, @intCast(set), -1);
+            for (entries[0..place], 0..) |*set, i| clear_file(engine, @intCast(i), set);
             return outcome;
         }
     }
     return 0;
 }
 
-fn set_file(engine: *Engine, place: u32, fd: i32) i32 {
-    if (!engine.has(.registered_files)) return 0; // emulated: the descriptor itself is named
-    return engine.kernel.file_set(engine.registered_files + place, fd);
+/// A descriptor is named where the kernel has no table, and by plain calls: then a duplicate keeps
+/// the file, whatever becomes of the number that was registered.
+fn names_descriptors(engine: *const Engine) bool {
+    return !engine.has(.registered_files) or engine.plain_kinds.count() > 0;
+}
+
+/// Looks the descriptor up first: a refusal leaves the place as it was.
+fn set_file(engine: *Engine, place: u32, entry: *Entry) i32 {
+    const fd: i32 = @intCast(entry.address);
+    if (!engine.kernel.is_open(fd)) return errno.badf;
+    if (names_descriptors(engine)) {
+        const duplicate = engine.kernel.duplicate(fd);
+        if (duplicate < 0) return duplicate;
+        entry.duplicate = duplicate;
+    }
+    if (!engine.has(.registered_files)) return 0;
+    const outcome = engine.kernel.file_set(engine.registered_files + place, fd);
+    if (outcome < 0) close_duplicate(engine, entry);
+    return outcome;
+}
+
+fn clear_file(engine: *Engine, place: u32, entry: *Entry) void {
+    close_duplicate(engine, entry);
+    if (!engine.has(.registered_files)) return;
+    _ = engine.kernel.file_set(engine.registered_files + place, -1);
+}
+
+/// Operations that have started on it hold the file themselves.
+fn close_duplicate(engine: *Engine, entry: *Entry) void {
+    if (take_duplicate(entry)) |fd| engine.kernel.close_fd(fd);
+}
+
+pub fn take_duplicate(entry: *Entry) ?i32 {
+    if (entry.duplicate < 0) return null;
+    defer entry.duplicate = -1;
+    return entry.duplicate;
 }
 
 /// The kernel keeps the old resource for the operations that have it (io_uring_register(2)).
@@ -123,15 +163,38 @@ pub fn update(engine: *Engine, resource: u32, place: u32, first: f64, second: f6
     // What is queued was started on the old resource: it goes before the change.
     const flushed = if (mutation.is(.update_early)) 0 else engine.flush_only();
     if (flushed < 0) return flushed;
-    // What the kernel has not taken yet is looked up when it does.
-    const waiting = engine.dirty_operations.count + engine.kernel.queued();
-    if (waiting > 0 and !mutation.is(.update_early)) return errno.again;
-    const outcome = if (self == &engine.registered_buffers)
-        engine.kernel.buffer_set(place, memory_of(&entry))
-    else
-        set_file(engine, place, @intCast(entry.address));
-    if (outcome >= 0) self.entries[place] = entry;
+    // What the kernel has not taken yet is looked up when it does, a member of a chain when its
+    // turn comes.
+    const waiting = engine.dirty_operations.count + engine.kernel.queued() > 0 or
+        is_named_in_chain(engine, self, place);
+    if (waiting and !mutation.is(.update_early)) return errno.again;
+    if (self == &engine.registered_buffers) {
+        const outcome = engine.kernel.buffer_set(place, memory_of(&entry));
+        if (outcome >= 0) self.entries[place] = entry;
+        return outcome;
+    }
+    var next = entry;
+    const outcome = set_file(engine, place, &next);
+    if (outcome < 0) return outcome;
+    close_duplicate(engine, &self.entries[place]);
+    self.entries[place] = next;
     return outcome;
+}
+
+/// Whether an operation in flight that follows another one will look for this place, or did.
+fn is_named_in_chain(engine: *Engine, self: *const Registration, place: u32) bool {
+    for (0..engine.operations.fresh) |index| {
+        const slot: u32 = @intCast(index);
+        if (!engine.operations.is_claimed(slot)) continue;
+        const operation = engine.operations.at(slot);
+        if (!operation.follows) continue;
+        const named = if (self == &engine.registered_buffers)
+            uses_buffer(operation) and operation.arguments.extra == place
+        else
+            operation.option(.registered_file) and operation.arguments.fd == place;
+        if (named) return true;
+    }
+    return false;
 }
 
 pub fn request_unregister(engine: *Engine, resource: u32) i32 {
@@ -156,7 +219,7 @@ fn finish(engine: *Engine, self: *Registration) void {
     if (self == &engine.registered_buffers) {
         engine.kernel.buffers_unregister();
     } else {
-        for (0..self.count) |place| _ = set_file(engine, @intCast(place), -1);
+        for (self.entries[0..self.count], 0..) |*entry, i| clear_file(engine, @intCast(i), entry);
     }
     self.state = .unregistered;
     self.count = 0;
@@ -215,7 +278,7 @@ pub fn operation_done(engine: *Engine, self: *const Operation) void {
     }
 }
 
-/// The place of a user's file among all registered ones, or the descriptor where there are none.
+/// The place of a user's file among all registered ones, or its duplicate where there are none.
 pub fn name_file(engine: *Engine, entry: *seam.Sqe) void {
     if (!engine.has(.registered_files)) {
         entry.flags &= ~seam.sqe_flag.fixed_file;
@@ -226,5 +289,6 @@ pub fn name_file(engine: *Engine, entry: *seam.Sqe) void {
 
 pub fn plain_file(engine: *Engine, entry: *seam.Sqe) void {
     const place: u32 = @intCast(entry.fd);
-    entry.fd = @intCast(engine.registered_user_files.entries[place].address);
+    const file = &engine.registered_user_files.entries[place];
+    entry.fd = if (file.duplicate >= 0) file.duplicate else @intCast(file.address);
 }

@@ -7,6 +7,7 @@
 const std = @import("std");
 const slots = @import("slots.zig");
 const calls = @import("calls.zig");
+const registration = @import("registration.zig");
 const Kernel = @import("kernel.zig").Kernel;
 const linux = @import("kernel.zig").linux;
 const Engine = @import("engine.zig").Engine;
@@ -40,9 +41,8 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
         const count = engine.turn(step_ms);
         close_produced(engine, @intCast(@max(count, 0)));
     }
-    const held = in_flight(engine);
-    if (held > 0) close_descriptors(engine, &engine.kernel);
-    return held;
+    close_descriptors(engine, &engine.kernel);
+    return in_flight(engine);
 }
 
 /// Descriptors that operations made while nobody reads their records any more (I4).
@@ -75,6 +75,10 @@ pub fn close_descriptors(engine: *Engine, kernel: ?*Kernel) void {
         if (!engine.connections.is_claimed(slot)) continue;
         const connection = engine.connections.at(slot);
         if (connection.stage != .closing) close(kernel, connection.fd);
+    }
+    const files = &engine.registered_user_files;
+    for (files.entries[0..files.count]) |*entry| {
+        if (registration.take_duplicate(entry)) |fd| close(kernel, fd);
     }
 }
 

@@ -7,7 +7,7 @@ export const ZIG_LAYERS = [
   /^zig\/kernel(?:\.zig$|\/)/,
   /^zig\/(?:memory|slots|staging|transfer|send_chain|registration|buffer_ring|mailbox|stats)\.zig$/,
   /^zig\/operation(?:\.zig$|\/)/,
-  /^zig\/(?:features|connection|receiving|sending|listen|submission)\.zig$/,
+  /^zig\/(?:features|connection|receiving|sending|listen|submission|failure)\.zig$/,
   /^zig\/engine\.zig$/,
   /^zig\/(?:calls|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,

@@ -157,6 +157,12 @@ pub const Simulated = struct {
         return entry;
     }
 
+    pub fn take_back(kernel: *Simulated) ?*const Sqe {
+        if (kernel.sq_count == 0) return null;
+        kernel.sq_count -= 1;
+        return &kernel.sqes[(kernel.sq_head + kernel.sq_count) % kernel.sqes.len];
+    }
+
     pub fn queued(kernel: *const Simulated) u32 {
         return kernel.sq_count;
     }
@@ -169,6 +175,7 @@ pub const Simulated = struct {
         if (kernel.closed) kernel.violate("enter after close");
         kernel.clock.pass(1 + kernel.fate.below(20_000));
         const waits = min_complete > 0 and wait_ms > 0;
+        if (kernel.fate.strikes("enter_lost")) return errno.badf;
         if (kernel.fate.strikes("enter_busy")) return errno.busy;
         if (kernel.sq_count > 0 and kernel.fate.strikes("enter_again")) return errno.again;
         var submitted = kernel.sq_count;
@@ -434,6 +441,14 @@ pub const Simulated = struct {
 
     pub fn close_fd(kernel: *Simulated, fd: i32) void {
         _ = kernel.network.close(fd);
+    }
+
+    pub fn duplicate(kernel: *Simulated, fd: i32) i32 {
+        return kernel.network.duplicate(fd);
+    }
+
+    pub fn is_open(kernel: *Simulated, fd: i32) bool {
+        return kernel.network.is_open(fd);
     }
 };
 

@@ -11,6 +11,7 @@ const assert = std.debug.assert;
 const abi = @import("../abi.zig");
 const system = @import("linux.zig");
 const seam = @import("../kernel.zig");
+const socket_option = @import("socket_option.zig");
 const SocketAddress = @import("address.zig").SocketAddress;
 const errno = system.errno;
 
@@ -220,6 +221,14 @@ pub const Uring = struct {
         return entry;
     }
 
+    pub fn take_back(ring: *Uring) ?*const Sqe {
+        if (ring.queued() == 0) return null;
+        ring.sq_tail_local -%= 1;
+        // Nobody enters meanwhile: the kernel has no reason to look at it.
+        @atomicStore(u32, ring.sq_tail, ring.sq_tail_local, .release);
+        return &ring.sqes[ring.sq_tail_local & ring.sq_mask];
+    }
+
     pub fn queued(ring: *const Uring) u32 {
         return ring.sq_tail_local -% @atomicLoad(u32, ring.sq_head, .acquire);
     }
@@ -314,7 +323,8 @@ pub const Uring = struct {
         };
         const outcome = ring.register(.REGISTER_PBUF_RING, &registration, 1);
         if (outcome < 0) return outcome;
-        ring.provided.set(group, .{ .entries = @ptrCast(memory.ptr), .mask = @intCast(entries - 1) });
+        const mask: u16 = @intCast(entries - 1);
+        ring.provided.set(group, .{ .entries = @ptrCast(memory.ptr), .mask = mask });
         return 0;
     }
 
@@ -461,30 +471,7 @@ pub const Uring = struct {
     }
 
     pub fn set_option(_: *Uring, fd: i32, option: seam.Option, value: u32) i32 {
-        const tcp = linux.IPPROTO.TCP;
-        const socket_level = linux.SOL.SOCKET;
-        return switch (option) {
-            .no_delay => set_word(fd, tcp, linux.TCP.NODELAY, value),
-            .reuse_address => set_word(fd, socket_level, linux.SO.REUSEADDR, value),
-            .reuse_port => set_word(fd, socket_level, linux.SO.REUSEPORT, value),
-            .ipv6_only => set_word(fd, linux.IPPROTO.IPV6, linux.IPV6.V6ONLY, value),
-            .linger_reset => set_bytes(fd, socket_level, linux.SO.LINGER, &[2]u32{ 1, 0 }),
-            .keep_alive => keep_alive: {
-                const on = @intFromBool(value > 0);
-                const enabled = set_word(fd, socket_level, linux.SO.KEEPALIVE, on);
-                if (enabled < 0 or value == 0) break :keep_alive enabled;
-                break :keep_alive set_word(fd, tcp, linux.TCP.KEEPIDLE, value);
-            },
-        };
-    }
-
-    fn set_word(fd: i32, level: i32, name: u32, value: u32) i32 {
-        return set_bytes(fd, level, name, &[1]u32{value});
-    }
-
-    fn set_bytes(fd: i32, level: i32, name: u32, words: []const u32) i32 {
-        const bytes = std.mem.sliceAsBytes(words);
-        return system.result(linux.setsockopt(fd, level, name, bytes.ptr, @intCast(bytes.len)));
+        return socket_option.set(fd, option, value);
     }
 
     pub fn send_now(_: *Uring, fd: i32, bytes: []const u8) i32 {
@@ -494,5 +481,13 @@ pub const Uring = struct {
 
     pub fn close_fd(_: *Uring, fd: i32) void {
         system.close(fd);
+    }
+
+    pub fn duplicate(_: *Uring, fd: i32) i32 {
+        return system.duplicate(fd);
+    }
+
+    pub fn is_open(_: *Uring, fd: i32) bool {
+        return system.result(linux.fcntl(fd, linux.F.GETFD, 0)) >= 0;
     }
 };

@@ -66,6 +66,21 @@ const Bench = struct {
         return error.NeverEnds;
     }
 
+    /// A descriptor that is open.
+    fn descriptor(bench: *Bench) i32 {
+        return bench.kernel.network.pipe().?.fd;
+    }
+
+    fn start_close(bench: *Bench, fd: i32, options: u32) !void {
+        var arguments = std.mem.zeroes(abi.Arguments);
+        arguments.fd = fd;
+        arguments.timeout_ms = -1;
+        arguments.options = options;
+        bench.engine.arguments.* = arguments;
+        const kind = @intFromEnum(abi.OperationKind.close);
+        try std.testing.expect(calls.start(bench.engine, kind, null, 0) >= 0);
+    }
+
     /// NOPs until one is refused: how many were taken, and the refusal.
     fn overfill(bench: *Bench) struct { u32, i32 } {
         var taken: u32 = 0;
@@ -120,5 +135,47 @@ test "totals beyond 32 bits are told exactly" {
     try expectEqual(@as(i32, 0), calls.read_stats(bench.engine, &stats));
     try expectEqual(@as(f64, 1_099_511_627_777), stats.bytes_sent);
     try expectEqual(@as(f64, 4_294_967_296), stats.bytes_received);
+    try bench.close();
+}
+
+test "a ring that is lost closes what was to be closed, but for what a chain had not come to" {
+    var bench: Bench = undefined;
+    try bench.open(64, 64);
+    // More than the submission queue holds: some wait before it, some in it.
+    bench.kernel.fate.faults.enter_busy = 1000;
+    for (0..2 * entries) |_| try bench.start_close(bench.descriptor(), 0);
+    const kept = bench.descriptor();
+    const cancelled = bench.descriptor();
+    try bench.start_close(cancelled, 0);
+    const last = bench.engine.dirty_operations.tail;
+    const generation = bench.engine.operations.generation(last);
+    try expectEqual(@as(i32, 0), calls.cancel(bench.engine, last, generation));
+    const link = @as(u32, 1) << @intFromEnum(abi.OperationOption.link);
+    try expectEqual(@as(i32, 0), calls.batch_begin(bench.engine));
+    try bench.start_close(bench.descriptor(), link);
+    try bench.start_close(kept, 0);
+    try expectEqual(@as(i32, 0), calls.batch_end(bench.engine));
+    try expectEqual(@as(u32, 2 * entries + 3), bench.kernel.network.open_descriptors());
+    bench.kernel.fate.faults = .{ .enter_lost = 1000 };
+    try expectEqual(errno.badf, bench.engine.turn(0));
+    try expectEqual(errno.badf, calls.nop(bench.engine));
+    try expectEqual(@as(u32, 2), bench.kernel.network.open_descriptors());
+    for ([_]i32{ kept, cancelled }) |fd| try std.testing.expect(bench.kernel.is_open(fd));
+    try bench.close();
+}
+
+test "a lost ring leaves a chain in the submission queue alone as well" {
+    var bench: Bench = undefined;
+    try bench.open(64, 64);
+    const kept = bench.descriptor();
+    const link = @as(u32, 1) << @intFromEnum(abi.OperationOption.link);
+    try expectEqual(@as(i32, 0), calls.batch_begin(bench.engine));
+    try bench.start_close(bench.descriptor(), link);
+    try bench.start_close(kept, 0);
+    try expectEqual(@as(i32, 0), calls.batch_end(bench.engine));
+    bench.kernel.fate.faults.enter_lost = 1000;
+    try expectEqual(errno.badf, bench.engine.flush_only());
+    try expectEqual(@as(u32, 1), bench.kernel.network.open_descriptors());
+    try std.testing.expect(bench.kernel.is_open(kept));
     try bench.close();
 }

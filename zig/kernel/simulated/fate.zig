@@ -7,6 +7,8 @@ const std = @import("std");
 
 /// Likelihoods out of 1000 at each opportunity; all 0 is a kernel that only ever does well.
 pub const Faults = struct {
+    /// -EBADF: the ring is lost.
+    enter_lost: u16 = 0,
     /// -EINTR from a wait in which nothing completed.
     enter_interrupted: u16 = 0,
     /// -EBUSY: completions overflow and must be reaped first.

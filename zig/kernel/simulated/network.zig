@@ -143,14 +143,25 @@ pub const Network = struct {
 
     /// The socket behind a descriptor, or null (EBADF).
     pub fn find(network: *Network, fd: i32) ?u32 {
+        if (network.is_open(fd)) return network.descriptors[@intCast(fd - fd_first)];
+        network.bad_descriptors += 1;
+        return null;
+    }
+
+    pub fn is_open(network: *const Network, fd: i32) bool {
         const index = fd - fd_first;
-        if (index < 0 or index >= network.descriptors.len or
-            network.descriptors[@intCast(index)] == none)
-        {
-            network.bad_descriptors += 1;
-            return null;
-        }
-        return network.descriptors[@intCast(index)];
+        if (index < 0 or index >= network.descriptors.len) return false;
+        return network.descriptors[@intCast(index)] != none;
+    }
+
+    /// fcntl(2), F_DUPFD.
+    pub fn duplicate(network: *Network, fd: i32) i32 {
+        const socket = network.find(fd) orelse return errno.badf;
+        const index = std.mem.indexOfScalar(u32, network.descriptors, none) orelse
+            return errno.mfile;
+        network.add_reference(socket);
+        network.descriptors[index] = socket;
+        return @as(i32, @intCast(index)) + fd_first;
     }
 
     /// A fresh socket behind the lowest free descriptor.
