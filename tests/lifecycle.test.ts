@@ -190,8 +190,8 @@ describe("a ring that is open, in a callback, closing, closed:", () => {
 // Operation ------------------------------------------------------------------------------------
 
 const OPERATION_INTERNAL = [
-  "abandon", "accompany", "asked", "failure", "landed", "makesDescriptor", "onCompletion", "result",
-  "stillborn", "withdraw",
+  "abandon", "accompany", "asked", "failure", "landed", "makesDescriptor", "observe",
+  "onCompletion", "result", "stillborn", "withdraw",
 ];
 
 /** Submitted, completing, completed, cancelled, of a closed ring. */

@@ -59,21 +59,40 @@ export class Batch implements PromiseLike<BatchResult>, Disposable {
   }
 
   async #settle(): Promise<BatchResult> {
-    const settled = await Promise.allSettled(this.operations);
+    const members = await outcomes(this.operations);
     const firstCancelled = this.operations.findIndex(({ result }) => result === -ERRNO.ECANCELED);
     // The one before it: it failed, or was short, which ends a chain as well.
     const cause = causeOf(this.operations, this.#chained, firstCancelled);
-    const members = settled.map((outcome, place): Member => {
-      if (outcome.status === "fulfilled") return { status: "done", value: outcome.value };
-      const error = outcome.reason as UringError;
-      const follows = cause !== null && place > cause && error.code === "ECANCELED";
-      if (!follows) return { status: "failed", error };
+    if (cause === null) return { members, cause };
+    for (let place = cause + 1; place < members.length; place++) {
+      const member = members[place] as Member;
+      if (member.status !== "failed" || member.error.code !== "ECANCELED") continue;
+      const { error } = member;
+      const reason = members[cause] as Member;
       error.name = "UringError";
-      error.cause = settled[cause]?.status === "rejected" ? settled[cause].reason : undefined;
-      return { status: "cancelled", error, cause };
-    });
+      error.cause = reason.status === "failed" ? reason.error : undefined;
+      members[place] = { status: "cancelled", error, cause };
+    }
     return { members, cause };
   }
+}
+
+/** What became of each, when all have ended: a promise for all instead of one for each. */
+function outcomes(operations: readonly Operation<unknown>[]): Promise<Member[]> {
+  return new Promise((resolve) => {
+    let left = operations.length;
+    const members: Member[] = Array.from({ length: left });
+    const put = (place: number, member: Member) => {
+      members[place] = member;
+      if (--left === 0) resolve(members);
+    };
+    for (const [place, operation] of operations.entries()) {
+      operation.observe({
+        fulfil: (value) => put(place, { status: "done", value }),
+        reject: (error) => put(place, { status: "failed", error }),
+      });
+    }
+  });
 }
 
 function causeOf(

@@ -16,7 +16,7 @@ import {
   type UringError,
 } from "./errors.ts";
 import { native } from "./native.ts";
-import { Reaction, type Chained } from "./reaction.ts";
+import { Reaction, type Chained, type Observer } from "./reaction.ts";
 import type { OperationName } from "./ring_options.ts";
 
 /** What every operation takes. */
@@ -118,7 +118,7 @@ export class Operation<T = number>
   #result: number;
   #state: State;
   /** Who awaits it. */
-  #reaction: Reaction<never> | null;
+  #reaction: Observer<never> | null;
   #rare: Rare | null;
 
   /** @internal Operations come from the methods of a ring; `index` -1: nothing is submitted. */
@@ -207,10 +207,9 @@ export class Operation<T = number>
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((error: UringError) => B | PromiseLike<B>) | null,
   ): Chained<A | B> {
-    const made = this.#rare?.made;
-    if (made) made.taken = true;
+    this.#take();
     if (!this.pending) return this.#settled().then(onFulfilled, onRejected);
-    const earlier = this.#reaction as Reaction<T> | null;
+    const earlier = this.#reaction as Observer<T> | null;
     const reaction = new Reaction<T>(onFulfilled, onRejected, earlier);
     this.#reaction = reaction;
     return reaction as unknown as Chained<A | B>;
@@ -224,6 +223,21 @@ export class Operation<T = number>
 
   finally(onFinally?: (() => void) | null): Promise<T> {
     return Promise.resolve<T>(this).finally(onFinally);
+  }
+
+  /** @internal Like `then`, without a promise; at once if the outcome is known. */
+  observe(observer: Observer<T>): void {
+    this.#take();
+    if (!this.pending) return this.#tell(observer);
+    const earlier = this.#reaction as Observer<T> | null;
+    if (earlier === null) this.#reaction = observer;
+    else this.then((value) => observer.fulfil(value), (error) => observer.reject(error));
+  }
+
+  /** Somebody wants what it makes. */
+  #take(): void {
+    const made = this.#rare?.made;
+    if (made) made.taken = true;
   }
 
   #settled(): Promise<T> {
@@ -300,10 +314,14 @@ export class Operation<T = number>
   /** Who awaits goes on; it is not a handler of the ring's, and may turn it. */
   #react(): void {
     this.#engine.calling = false;
-    const reaction = this.#reaction as Reaction<T> | null;
+    const observer = this.#reaction as Observer<T> | null;
     this.#reaction = null;
-    if (this.#result < 0) reaction?.reject(this.failure());
-    else reaction?.fulfil(this.#value());
+    if (observer !== null) this.#tell(observer);
+  }
+
+  #tell(observer: Observer<T>): void {
+    if (this.#result < 0) observer.reject(this.failure());
+    else observer.fulfil(this.#value());
   }
 
   /** Disposed of and not awaited by anybody: the descriptor it made is nobody's. */

@@ -96,18 +96,23 @@ type Method = (...values: unknown[]) => Operation<unknown>;
 /** One object for every kind; the types above say what it shows. */
 export class Builder {
   readonly kind: PreparedKind;
-  readonly #needs: ReadonlySet<Part>;
+  readonly #needs: readonly Part[];
   readonly #rest: readonly unknown[];
-  readonly #options: Record<string, unknown>;
+  #options: Record<string, unknown> | undefined;
   #file: File | undefined;
   #buffer: unknown;
   #consumed = false;
 
-  constructor(kind: PreparedKind, needs: readonly Part[], rest: readonly unknown[], options = {}) {
+  constructor(
+    kind: PreparedKind,
+    needs: readonly Part[],
+    rest: readonly unknown[],
+    options: object | undefined,
+  ) {
     this.kind = kind;
-    this.#needs = new Set(needs);
+    this.#needs = needs;
     this.#rest = rest;
-    this.#options = { ...options };
+    this.#options = options === undefined ? undefined : { ...options };
   }
 
   file(file: File): this {
@@ -137,6 +142,7 @@ export class Builder {
   }
 
   #option(name: string, value: unknown): this {
+    this.#options ??= {};
     this.#options[name] = value;
     return this;
   }
@@ -149,9 +155,10 @@ export class Builder {
   /** @internal Complete, and not used yet. */
   assertReady(): void {
     const { kind } = this;
-    const isMissing = { file: this.#file === undefined, buffer: this.#buffer === undefined };
     for (const part of this.#needs) {
-      if (isMissing[part]) throw new UringError("EINVAL", kind, `${kind}: ${part} is not set`);
+      const given = part === "file" ? this.#file : this.#buffer;
+      if (given !== undefined) continue;
+      throw new UringError("EINVAL", kind, `${kind}: ${part} is not set`);
     }
     if (!this.#consumed) return;
     throw new UringError("EINVAL", kind, `${kind}: it was submitted already; prepare another one`);
@@ -160,30 +167,28 @@ export class Builder {
   /** @internal Consumes it even if the ring refuses: a moved buffer comes back with the error. */
   start(ring: Ring): Operation<unknown> {
     this.#consumed = true;
-    const values: unknown[] = [];
-    if (this.#needs.has("file")) values.push(this.#file);
-    if (this.#needs.has("buffer")) values.push(this.#buffer);
-    values.push(...this.#rest);
+    const parts = this.#needs.map((part) => (part === "file" ? this.#file : this.#buffer));
     const method = ring[this.kind] as unknown as Method;
-    return method.call(ring, ...values, this.#options);
+    return method.call(ring, ...parts, ...this.#rest, this.#options);
   }
 }
 
 function make<K extends PreparedKind, Missing extends Part = never>(
   kind: K,
   needs: readonly Part[],
-  rest: readonly unknown[] = [],
-  options: object = {},
+  rest: readonly unknown[] = NOTHING,
+  options?: object,
 ): Prepared<K, Missing> {
   return new Builder(kind, needs, rest, options) as unknown as Prepared<K, Missing>;
 }
 
+const NOTHING = [] as const;
 const FILE = ["file"] as const;
 const BOTH = ["file", "buffer"] as const;
 
 /** Builders, by the names of the ring's methods; arguments beyond file and buffer go in here. */
 export const prepare = {
-  nop: () => make("nop", []),
+  nop: () => make("nop", NOTHING),
   timeout: (milliseconds: number) => make("timeout", [], [milliseconds]),
   read: () => make<"read", Part>("read", BOTH),
   write: () => make<"write", Part>("write", BOTH),

@@ -19,17 +19,23 @@ type OnRejected = ((error: UringError) => unknown) | null | undefined;
 
 const PENDING = Symbol("pending");
 
-export class Reaction<T> implements Chained<unknown> {
+/** Who is told an outcome. */
+export interface Observer<T> {
+  fulfil(value: T): void;
+  reject(error: UringError): void;
+}
+
+export class Reaction<T> implements Observer<T>, Chained<unknown> {
   readonly #onFulfilled: OnFulfilled<T>;
   readonly #onRejected: OnRejected;
-  /** The reaction before this one. */
-  readonly #earlier: Reaction<T> | null;
+  /** Who was there before. */
+  readonly #earlier: Observer<T> | null;
   /** What came of it: a value, or a rejected promise; `PENDING` until then. */
   #outcome: unknown;
   /** The promise of who chains on. */
   #chained: PromiseWithResolvers<unknown> | null;
 
-  constructor(onFulfilled: OnFulfilled<T>, onRejected: OnRejected, earlier: Reaction<T> | null) {
+  constructor(onFulfilled: OnFulfilled<T>, onRejected: OnRejected, earlier: Observer<T> | null) {
     this.#onFulfilled = onFulfilled;
     this.#onRejected = onRejected;
     this.#earlier = earlier;
