@@ -19,7 +19,8 @@ const errno = seam.errno;
 
 /// free ──open──▶ open ──close──▶ closing ──last view──▶ free
 ///                  └─ deallocator on a foreign thread ─▶ orphaned ──later open──▶ free
-const State = enum(u32) { free, claimed, open, closed, orphaned };
+/// After the last generation: spent instead of free.
+const State = enum(u32) { free, claimed, open, closed, orphaned, spent };
 
 const Ring = struct {
     /// Atomic: the word by which threads hand the entry to one another.
@@ -93,7 +94,7 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
             error.BufferRingRefused => refuse_open(info, .buffer_ring_refused, errno.nomem),
         };
     };
-    ring.generation = (ring.generation + 1) & generation_mask;
+    ring.generation += 1;
     ring.owner = linux.thread_pointer();
     ring.owner_id = linux.thread_id();
     ring.engine = engine;
@@ -167,8 +168,10 @@ fn claim() ?*Ring {
 }
 
 fn free(ring: *Ring) void {
+    // A generation that began again would make old handles good once more (I3).
+    const next: State = if (ring.generation == generation_mask) .spent else .free;
     // Release: the next owner sees the entry as we left it.
-    @atomicStore(State, &ring.state, .free, .release);
+    @atomicStore(State, &ring.state, next, .release);
 }
 
 fn ring_index(ring: *const Ring) u32 {
@@ -301,3 +304,71 @@ pub const panic = std.debug.FullPanic(struct {
         linux.abort();
     }
 }.fail);
+
+// Tests ----------------------------------------------------------------------------------------
+
+const Simulated = @import("kernel/simulated.zig").Simulated;
+
+/// A ring on a simulated kernel, in the state in which `open` leaves one.
+fn open_simulated(kernel: *Simulated) !*Ring {
+    const ring = claim().?;
+    ring.engine = try Engine.create(.{ .simulated = kernel }, features.Set.initEmpty(), &.{
+        .entries = 8,
+        .cq_entries = 16,
+        .receive_buffers = 8,
+        .receive_buffer_size = 64,
+        .connections = 1,
+        .listeners = 1,
+        .operations = 4,
+        .staging_blocks = 1,
+        .high_water_mark = 4096,
+        .features_disabled = .initEmpty(),
+        .operations_disabled = .initEmpty(),
+    });
+    ring.engine.ring_index = ring_index(ring);
+    ring.views = 1;
+    ring.state = .open;
+    return ring;
+}
+
+test "an entry whose generations are used up leaves service" {
+    const ring = claim().?;
+    ring.generation = generation_mask;
+    free(ring);
+    const next = claim().?;
+    free(next);
+    try std.testing.expect(next != ring);
+    ring.* = .{}; // for the other tests
+}
+
+test "the last view of a closed ring frees its memory, unless the kernel still holds some" {
+    const peers = @import("kernel/simulated.zig").peers;
+    const calls = @import("calls.zig");
+    for ([_]bool{ false, true }) |held| {
+        const kernel = try Simulated.create(std.testing.allocator, .{ .seed = 1 });
+        defer kernel.destroy();
+        const ring = try open_simulated(kernel);
+        const engine = ring.engine;
+        const pipe = kernel.network.pipe().?;
+        if (held) {
+            engine.arguments.* = std.mem.zeroes(abi.Arguments);
+            engine.arguments.fd = pipe.fd;
+            engine.arguments.offset = -1;
+            engine.arguments.timeout_ms = -1;
+            engine.arguments.length = 5;
+            const read = @intFromEnum(abi.OperationKind.read);
+            try std.testing.expectEqual(0, calls.start(engine, read, null, 0));
+            try std.testing.expectEqual(0, engine.turn(0));
+        }
+        try std.testing.expectEqual(@as(i32, @intFromBool(held)), shut(ring, 0));
+        view_gone(ring);
+        try std.testing.expectEqual(if (held) State.closed else State.free, ring.state);
+        if (!held) continue;
+        // A late byte still has its place.
+        try std.testing.expectEqual(5, peers.send(&kernel.network, pipe.peer, "later"));
+        kernel.go_on();
+        try std.testing.expectEqualStrings("later"[0..1], engine.operations.at(0).output()[0..1]);
+        engine.destroy();
+        free(ring);
+    }
+}

@@ -10,6 +10,7 @@ test {
     _ = @import("memory.zig");
     _ = @import("operation.zig");
     _ = @import("send_chain.zig");
+    _ = @import("rings.zig");
     _ = @import("slots.zig");
     _ = @import("staging.zig");
     _ = @import("transfer.zig");
