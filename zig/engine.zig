@@ -382,8 +382,9 @@ pub const Engine = struct {
             if (count == 0) break;
             if (engine.record_count + count > engine.records.len) break;
             @memcpy(batch[0..count], run[0..count]);
-            engine.kernel.advance(@intCast(count));
+            if (!mutation.is(.dispatch_first)) engine.kernel.advance(@intCast(count));
             for (batch[0..count]) |*cqe| operation.complete(engine, cqe);
+            if (mutation.is(.dispatch_first)) engine.kernel.advance(@intCast(count));
             taken += @intCast(count);
         }
         engine.counters.cqes += taken;

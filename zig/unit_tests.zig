@@ -26,6 +26,7 @@ test {
     _ = @import("kernel/simulated/volume.zig");
     _ = @import("testing/canary.zig");
     _ = @import("testing/coverage.zig");
+    _ = @import("testing/lessons.zig");
     _ = @import("testing/engine_tests.zig");
     _ = @import("testing/operations/model.zig");
     _ = @import("testing/operations/schedules.zig");

@@ -54,6 +54,8 @@ pub const Simulated = struct {
     cqes_memory: []Cqe,
     cq_head: u32,
     cq_count: u32,
+    /// Of these, so many were read and stand in the queue still.
+    cq_read: u32,
     /// Completed, not yet in the completion queue; oldest first from `completed_head`.
     completed: std.ArrayList(Cqe),
     completed_head: usize,
@@ -102,6 +104,7 @@ pub const Simulated = struct {
             .cqes_memory = cqes_memory,
             .cq_head = 0,
             .cq_count = 0,
+            .cq_read = 0,
             .completed = .empty,
             .completed_head = 0,
             .overflow_marked = 0,
@@ -150,6 +153,7 @@ pub const Simulated = struct {
     // Submission.
 
     pub fn sqe(kernel: *Simulated) ?*Sqe {
+        if (kernel.cq_read > 0) kernel.violate("completions are dispatched before the head moved");
         if (kernel.sq_count == kernel.sqes.len) return null;
         const entry = &kernel.sqes[(kernel.sq_head + kernel.sq_count) % kernel.sqes.len];
         kernel.sq_count += 1;
@@ -290,11 +294,13 @@ pub const Simulated = struct {
 
     pub fn cqes(kernel: *Simulated) []const Cqe {
         const run = @min(kernel.cq_count, kernel.cqes_memory.len - kernel.cq_head);
+        kernel.cq_read = @intCast(run);
         return kernel.cqes_memory[kernel.cq_head..][0..run];
     }
 
     pub fn advance(kernel: *Simulated, count: u32) void {
         if (count > kernel.cq_count) return kernel.violate("the head moved past the tail");
+        kernel.cq_read = 0;
         for (0..count) |_| {
             @memset(std.mem.asBytes(&kernel.cqes_memory[kernel.cq_head]), garbage);
             kernel.cq_head = @intCast((kernel.cq_head + 1) % kernel.cqes_memory.len);

@@ -34,6 +34,8 @@ pub const Mutation = enum {
     sleep_early,
     /// A handle or a CQE of an earlier generation is taken for the present one's.
     ignore_generation,
+    /// Completions are dispatched while they still stand at the head of their queue.
+    dispatch_first,
     // From here on: bugs of users' operations, which `operations.zig` must find.
     /// A member of a chain has no link to the next.
     lose_link,
