@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x9b7d76fe;
+export const ABI_HASH = 0x30ba1aa2;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -62,6 +62,7 @@ export const Event = {
   close: 5,
   connect_failed: 6,
   listener_closed: 7,
+  timeout: 8,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
 
@@ -75,14 +76,14 @@ export type Family = (typeof Family)[keyof typeof Family];
 export const ListenFlag = {
   reuse_port: 0,
   ipv6_only: 1,
-  allow_half_open: 2,
-  delay: 3,
+  delay: 2,
 } as const;
 export type ListenFlag = (typeof ListenFlag)[keyof typeof ListenFlag];
 
 export const ConnectFlag = {
-  allow_half_open: 0,
-  delay: 1,
+  delay: 0,
+  reuse_port: 1,
+  ipv6_only: 2,
 } as const;
 export type ConnectFlag = (typeof ConnectFlag)[keyof typeof ConnectFlag];
 
@@ -95,6 +96,7 @@ export type End = (typeof End)[keyof typeof End];
 export const SocketOption = {
   no_delay: 0,
   keep_alive: 1,
+  type_of_service: 2,
 } as const;
 export type SocketOption = (typeof SocketOption)[keyof typeof SocketOption];
 
@@ -161,6 +163,7 @@ export const Shut = {
   end: 0,
   close: 1,
   terminate: 2,
+  receiving: 3,
 } as const;
 export type Shut = (typeof Shut)[keyof typeof Shut];
 
@@ -544,13 +547,19 @@ export const SYMBOLS = {
   bu_ring_wake: { args: ["u32"], returns: "i32" },
   bu_ring_stats: { args: ["u32", "ptr"], returns: "i32" },
   bu_listener_open: { args: ["u32", "ptr", "u32", "u32"], returns: "i32" },
+  bu_listener_adopt: { args: ["u32", "i32", "u32"], returns: "i32" },
+  bu_listener_fd: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_listener_address: { args: ["u32", "u32", "u32", "ptr"], returns: "i32" },
   bu_listener_stop: { args: ["u32", "u32", "u32"], returns: "i32" },
-  bu_connect: { args: ["u32", "ptr", "u32"], returns: "i32" },
+  bu_connect: { args: ["u32", "ptr", "ptr", "u32", "u32"], returns: "i32" },
+  bu_connection_adopt: { args: ["u32", "i32"], returns: "i32" },
+  bu_connection_fd: { args: ["u32", "u32", "u32"], returns: "i32" },
+  bu_connection_timeout: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_write: { args: ["u32", "u32", "u32", "ptr", "u32"], returns: "i32" },
-  bu_connection_shut: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
+  bu_connection_shut: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_pause: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_option: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
+  bu_connection_option_read: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_address: { args: ["u32", "u32", "u32", "u32", "ptr"], returns: "i32" },
   bu_slab_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_nop: { args: ["u32"], returns: "i32" },

@@ -55,7 +55,7 @@ export abstract class Closing<Data> extends Sending<Data> implements Disposable 
   }
 
   #shut(how: Shut): void {
-    native.bu_connection_shut(this.ring.handle, this.index, this.generation, how);
+    native.bu_connection_shut(this.ring.handle, this.index, this.generation, how, 0);
     this.ring.loop.touch();
   }
 }

@@ -19,6 +19,8 @@ export interface ConnectionReceiver {
   onData(offset: number, length: number, buffer: number): HandlerResult;
   onDrain(): HandlerResult;
   onEnd(): HandlerResult;
+  /** The time-out that was set as the `setting`-th has passed. */
+  onTimeout(setting: number): HandlerResult;
   onClose(result: number): HandlerResult;
   onConnectFailed(result: number): HandlerResult;
   /** A handler of this connection threw or rejected. */
@@ -168,6 +170,8 @@ function deliver(
       return receiver.onOpen();
     case Event.end:
       return receiver.onEnd();
+    case Event.timeout:
+      return receiver.onTimeout((records[at + RECORD_WORDS.extra] as number) >>> 0);
     case Event.close:
       return receiver.onClose(result);
     case Event.connect_failed:

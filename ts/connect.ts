@@ -70,7 +70,7 @@ function attempt<Data>(
 ): Promise<Socket<Data>> {
   ring.assertOpen("connect");
   const { promise, resolve: succeed, reject } = Promise.withResolvers<Socket<Data>>();
-  const index = native.bu_connect(ring.handle, writeAddress(address), 0);
+  const index = native.bu_connect(ring.handle, writeAddress(address), null, 0, 0);
   if (index < 0) {
     reject(resultError(index, "connect", `to ${place.text}`, "submission"));
     return promise;

@@ -93,6 +93,9 @@ export abstract class Connection<Data> implements ConnectionReceiver {
   }
 
   /** @internal */
+  abstract onTimeout(setting: number): HandlerResult;
+
+  /** @internal */
   onClose(result: number): HandlerResult {
     if (this.stage === "closed") return undefined;
     if (this.stage === "connecting") return this.onConnectFailed(result);

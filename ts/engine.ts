@@ -256,7 +256,7 @@ export class Engine implements Turnable {
 
   /** @internal A connection whose listener is gone: nobody will ever read it. */
   orphan(index: number, generation: number): void {
-    native.bu_connection_shut(this.handle, index, generation, Shut.terminate);
+    native.bu_connection_shut(this.handle, index, generation, Shut.terminate, 0);
   }
 
   /** @internal The generation of the slot that the last claiming call returned. */

@@ -45,6 +45,9 @@ export class Socket<Data = undefined> extends Closing<Data> {
     this.ring.loop.touch();
   }
 
+  /** @internal */
+  onTimeout(): void {}
+
   // Properties and options ---------------------------------------------------------------------
 
   /** Bun's numbers: 1 established, 2 connecting, -1 closed or ending. */

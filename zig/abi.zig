@@ -99,6 +99,9 @@ pub const Event = enum(u32) {
     connect_failed = 6,
     /// A listener is closed and its descriptor is free. `result` is 0 or the negative errno.
     listener_closed = 7,
+    /// The time of `bu_connection_timeout` has passed: `extra` says of which setting, counted from
+    /// 1 and wrapping around; settings after it make the record out of date.
+    timeout = 8,
 };
 
 /// `Record.extra` of an `open` record that no listener made.
@@ -199,15 +202,17 @@ pub const Address = extern struct {
 pub const ListenFlag = enum(u32) {
     reuse_port = 0,
     ipv6_only = 1,
-    allow_half_open = 2,
     /// Leave TCP_NODELAY off on accepted connections.
-    delay = 3,
+    delay = 2,
 };
 
 /// Bits of `bu_connect`'s flags.
 pub const ConnectFlag = enum(u32) {
-    allow_half_open = 0,
-    delay = 1,
+    delay = 0,
+    /// SO_REUSEPORT of the local address.
+    reuse_port = 1,
+    /// IPV6_V6ONLY
+    ipv6_only = 2,
 };
 
 /// Which end `bu_connection_address` describes.
@@ -216,12 +221,14 @@ pub const End = enum(u32) {
     remote = 1,
 };
 
-/// Socket options that `bu_connection_option` sets.
+/// Socket options that `bu_connection_option` sets and `bu_connection_option_read` reads.
 pub const SocketOption = enum(u32) {
     /// TCP_NODELAY: 0 or 1.
     no_delay = 0,
     /// SO_KEEPALIVE: 0 off, else the idle time in seconds (TCP_KEEPIDLE).
     keep_alive = 1,
+    /// IP_TOS or IPV6_TCLASS: 0 to 255.
+    type_of_service = 2,
 };
 
 /// Operations that `bu_operation_start` takes; names are io_uring's. What each reads of
@@ -328,6 +335,8 @@ pub const Shut = enum(u32) {
     close = 1,
     /// Drop queued sends and close with RST.
     terminate = 2,
+    /// The other direction, at once: what has arrived is delivered, then the end. Nothing is shut.
+    receiving = 3,
 };
 
 /// Counters since the ring was opened; f64 so that they stay exact and need no BigInt.

@@ -16,10 +16,6 @@ const Connection = @import("connection.zig").Connection;
 const mutation = @import("testing/mutation.zig");
 const errno = seam.errno;
 
-fn flag(flags: u32, comptime bit: anytype) bool {
-    return flags >> @intFromEnum(bit) & 1 != 0;
-}
-
 /// An enum value from outside, or null if the number is none of its own.
 fn known(comptime Enum: type, value: u32) ?Enum {
     return std.enums.fromInt(Enum, value);
@@ -27,65 +23,14 @@ fn known(comptime Enum: type, value: u32) ?Enum {
 
 // Listeners ------------------------------------------------------------------------------------
 
-pub fn listener_open(
-    engine: *Engine,
-    address: *const abi.Address,
-    backlog: u32,
-    flags: u32,
-) i32 {
-    if (engine.fatal != 0) return engine.fatal;
-    const target = seam.SocketAddress.from_boundary(address) orelse return errno.inval;
-    const fd = engine.kernel.socket(&target);
-    if (fd < 0) return fd;
-    const outcome = listener_bind(engine, fd, &target, backlog, flags);
-    if (outcome < 0) {
-        engine.kernel.close_fd(fd);
-        return outcome;
-    }
-    const index = engine.listeners.claim() orelse {
-        engine.kernel.close_fd(fd);
-        return errno.nomem;
-    };
-    engine.listeners.at(index).* = .{ .fd = fd };
-    engine.control.generation = engine.listeners.generation(index);
-    engine.mark_listener(index);
-    return @intCast(index);
-}
-
-fn listener_bind(
-    engine: *Engine,
-    fd: i32,
-    target: *const seam.SocketAddress,
-    backlog: u32,
-    flags: u32,
-) i32 {
-    const kernel = &engine.kernel;
-    if (!target.is_unix()) {
-        // As every server does: a port in TIME_WAIT can be bound again.
-        if (failed(kernel.set_option(fd, .reuse_address, 1))) |code| return code;
-        if (flag(flags, abi.ListenFlag.reuse_port)) {
-            if (failed(kernel.set_option(fd, .reuse_port, 1))) |code| return code;
-        }
-        if (target.is_ipv6()) {
-            const only = @intFromBool(flag(flags, abi.ListenFlag.ipv6_only));
-            if (failed(kernel.set_option(fd, .ipv6_only, only))) |code| return code;
-        }
-        // Accepted sockets inherit it: no system call for each of them.
-        if (!flag(flags, abi.ListenFlag.delay)) {
-            if (failed(kernel.set_option(fd, .no_delay, 1))) |code| return code;
-        }
-    }
-    if (failed(kernel.bind(fd, target))) |code| return code;
-    return kernel.listen(fd, backlog);
-}
-
-fn failed(outcome: i32) ?i32 {
-    return if (outcome < 0) outcome else null;
-}
-
 pub fn listener_address(engine: *Engine, index: u32, generation: u32, out: *abi.Address) i32 {
     const listener = engine.listeners.find(index, generation) orelse return errno.noent;
     return address_of(engine, listener.fd, .local, out);
+}
+
+pub fn listener_fd(engine: *Engine, index: u32, generation: u32) i32 {
+    const listener = engine.listeners.find(index, generation) orelse return errno.noent;
+    return if (listener.stopped) errno.noent else listener.fd;
 }
 
 pub fn listener_stop(engine: *Engine, index: u32, generation: u32) i32 {
@@ -96,28 +41,20 @@ pub fn listener_stop(engine: *Engine, index: u32, generation: u32) i32 {
 
 // Connections ----------------------------------------------------------------------------------
 
-pub fn connect(engine: *Engine, address: *const abi.Address, flags: u32) i32 {
-    if (engine.fatal != 0) return engine.fatal;
-    const target = seam.SocketAddress.from_boundary(address) orelse return errno.inval;
-    const fd = engine.kernel.socket(&target);
-    if (fd < 0) return fd;
-    if (!target.is_unix() and !flag(flags, abi.ConnectFlag.delay)) {
-        // Refused only if the socket is not TCP; then there is nothing to delay.
-        _ = engine.kernel.set_option(fd, .no_delay, 1);
-    }
-    const index = engine.connections.claim() orelse {
-        engine.kernel.close_fd(fd);
-        return errno.nomem;
-    };
-    engine.connections.at(index).* = .{
-        .fd = fd,
-        .listener = abi.no_listener,
-        .stage = .connecting,
-        .address = target,
-    };
-    engine.control.generation = engine.connections.generation(index);
-    engine.mark(index);
-    return @intCast(index);
+pub fn connection_fd(engine: *Engine, index: u32, generation: u32) i32 {
+    const connection = find_open(engine, index, generation) orelse return errno.noent;
+    return connection.fd;
+}
+
+/// From now on, in milliseconds; 0 lifts it.
+pub fn connection_timeout(
+    engine: *Engine,
+    index: u32,
+    generation: u32,
+    timeout_ms: u32,
+) i32 {
+    const connection = find_open(engine, index, generation) orelse return errno.noent;
+    return connection.set_timeout(engine, index, timeout_ms);
 }
 
 pub fn connection_write(
@@ -135,10 +72,16 @@ pub fn connection_write(
     return connection.write(engine, index, source[0..offered]);
 }
 
-pub fn connection_shut(engine: *Engine, index: u32, generation: u32, how: u32) i32 {
+pub fn connection_shut(
+    engine: *Engine,
+    index: u32,
+    generation: u32,
+    how: u32,
+    linger_ms: u32,
+) i32 {
     const connection = engine.connections.find(index, generation) orelse return errno.noent;
     const asked = known(abi.Shut, how) orelse return errno.inval;
-    connection.shut_down(engine, index, asked);
+    connection.shut_down(engine, index, asked, linger_ms);
     return 0;
 }
 
@@ -157,10 +100,26 @@ pub fn connection_option(
 ) i32 {
     const connection = find_open(engine, index, generation) orelse return errno.noent;
     const asked = known(abi.SocketOption, option) orelse return errno.inval;
-    return engine.kernel.set_option(connection.fd, switch (asked) {
+    return engine.kernel.set_option(connection.fd, seam_option(asked), value);
+}
+
+pub fn connection_option_read(
+    engine: *Engine,
+    index: u32,
+    generation: u32,
+    option: u32,
+) i32 {
+    const connection = find_open(engine, index, generation) orelse return errno.noent;
+    const asked = known(abi.SocketOption, option) orelse return errno.inval;
+    return engine.kernel.get_option(connection.fd, seam_option(asked));
+}
+
+fn seam_option(option: abi.SocketOption) seam.Option {
+    return switch (option) {
         .no_delay => .no_delay,
         .keep_alive => .keep_alive,
-    }, value);
+        .type_of_service => .type_of_service,
+    };
 }
 
 pub fn connection_address(

@@ -12,6 +12,7 @@ const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
+const deadlines = @import("deadlines.zig");
 const receiving = @import("receiving.zig");
 const sending = @import("sending.zig");
 const socket = @import("operation/connection.zig");
@@ -37,6 +38,10 @@ pub const Connection = struct {
     registered: bool = false,
     /// JavaScript knows the connection: it gets a `close` record.
     announced: bool = false,
+    /// JavaScript knows that it could not be made.
+    refused: bool = false,
+    /// The descriptor came connected, from the caller.
+    adopted: bool = false,
     /// FIN sent.
     write_ended: bool = false,
     connect_pending: bool = false,
@@ -49,6 +54,7 @@ pub const Connection = struct {
     dirty: slots.Link = .{},
     parked: slots.Link = .{},
     starved: slots.Link = .{},
+    deadline: deadlines.Deadline = .{},
     /// Where to connect to; the kernel reads it until the connect's CQE (I1).
     address: seam.SocketAddress = undefined,
 
@@ -114,7 +120,11 @@ pub const Connection = struct {
         if (connection.connect_pending) return true;
         const sqe = engine.sqe() orelse return false;
         const user_data = tag(engine, index, .connect);
-        socket.Connect.prepare(sqe, connection.fd, &connection.address, user_data);
+        if (connection.adopted) {
+            socket.Connect.prepare_adopted(sqe, user_data);
+        } else {
+            socket.Connect.prepare(sqe, connection.fd, &connection.address, user_data);
+        }
         connection.connect_pending = true;
         return true;
     }
@@ -157,16 +167,41 @@ pub const Connection = struct {
     pub const write = sending.write;
     pub const pause = receiving.pause;
 
-    pub fn shut_down(connection: *Connection, engine: *Engine, index: u32, how: abi.Shut) void {
+    /// After `linger_ms` a close that still waits for its sends resets the connection; 0 is never.
+    pub fn shut_down(
+        connection: *Connection,
+        engine: *Engine,
+        index: u32,
+        how: abi.Shut,
+        linger_ms: u32,
+    ) void {
         const asked: Shut = switch (how) {
             .end => .end,
             .close => .close,
             .terminate => .terminate,
+            .receiving => return connection.stop_receiving(engine),
         };
         if (@intFromEnum(asked) <= @intFromEnum(connection.shut)) return;
         connection.shut = asked;
         connection.sending.wants_drain = false;
+        // From here on the deadline is not the user's, and a connect keeps its own.
+        if (asked != .end and connection.stage == .open) {
+            engine.deadlines.set(engine, index, if (asked == .close) linger_ms else 0);
+        }
         engine.mark(index);
+    }
+
+    fn stop_receiving(connection: *Connection, engine: *Engine) void {
+        if (connection.stage == .open) engine.kernel.shut_receiving(connection.fd);
+    }
+
+    /// Only an open connection's deadline is the user's.
+    pub fn set_timeout(connection: *Connection, engine: *Engine, index: u32, timeout_ms: u32) i32 {
+        if (connection.stage != .open) return errno.notconn;
+        connection.deadline.sequence +%= 1;
+        const is_users = connection.shut == .none or connection.shut == .end;
+        if (is_users) engine.deadlines.set(engine, index, timeout_ms);
+        return 0;
     }
 
     // Completions ------------------------------------------------------------------------------
@@ -179,12 +214,14 @@ pub const Connection = struct {
         assert(connection.stage == .connecting);
         connection.connect_pending = false;
         engine.mark(index);
+        connection.stage = .open; // after a failure, too: the way to `closing` is the same
+        engine.deadlines.set(engine, index, 0);
         if (result < 0) {
-            connection.failure = result;
-            connection.stage = .open; // the way to `closing` is the same
-            return engine.record(.connect_failed, index, result, 0, 0);
+            // Its own time-out is why it was cancelled.
+            if (connection.failure == 0) connection.failure = result;
+            connection.refused = true;
+            return engine.record(.connect_failed, index, connection.failure, 0, 0);
         }
-        connection.stage = .open;
         // Success wins over a cancel that came too late (I4): the connection is told, then shut.
         connection.announce(engine, index);
     }
@@ -197,6 +234,20 @@ pub const Connection = struct {
         connection.announced = true;
         engine.counters.connections_opened += 1;
         engine.record(.open, index, 0, 0, connection.listener);
+    }
+
+    /// Connecting took too long, queued bytes did not leave in time, or the user's time has passed.
+    pub fn on_deadline(connection: *Connection, engine: *Engine, index: u32) void {
+        const is_closing = connection.shut == .close or connection.shut == .terminate;
+        switch (connection.stage) {
+            .closing => return,
+            .connecting => {},
+            .open => if (!is_closing) {
+                return engine.record(.timeout, index, 0, 0, connection.deadline.sequence);
+            },
+        }
+        connection.fail(engine, index, errno.timedout);
+        connection.shut = .terminate; // with RST: the peer must not take a part for the whole
     }
 
     pub fn on_shutdown(connection: *Connection, engine: *Engine, index: u32, result: i32) void {
@@ -220,9 +271,10 @@ pub const Connection = struct {
         if (connection.announced) {
             engine.counters.connections_closed += 1;
             engine.record(.close, index, connection.failure, 0, 0);
-        } else if (connection.failure == 0) {
+        } else if (!connection.refused) {
             // Given up before its connect was submitted: this is its one outcome (I2).
-            engine.record(.connect_failed, index, errno.canceled, 0, 0);
+            const why = if (connection.failure < 0) connection.failure else errno.canceled;
+            engine.record(.connect_failed, index, why, 0, 0);
         }
         engine.connection_gone(index);
     }

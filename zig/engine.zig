@@ -18,6 +18,7 @@ const failure = @import("failure.zig");
 const transfer = @import("transfer.zig");
 const registration = @import("registration.zig");
 const features = @import("features.zig");
+const deadlines = @import("deadlines.zig");
 const Connection = @import("connection.zig").Connection;
 const Listener = @import("listen.zig").Listener;
 const Operation = operation.Operation;
@@ -49,6 +50,7 @@ pub const Engine = struct {
     buffers: BufferRing,
     staging_pool: staging.Pool,
     high_water_mark: u32,
+    deadlines: deadlines.Deadlines,
     transfers: transfer.Pool,
     settled: submission.Settled,
     counts: submission.Counts = .{},
@@ -143,6 +145,7 @@ pub const Engine = struct {
                 bump.take(u32, config.staging_blocks),
             ),
             .high_water_mark = config.high_water_mark,
+            .deadlines = .{ .heap = bump.take(deadlines.Entry, config.connections) },
             .arguments = @ptrCast(@alignCast(slab.ptr + layout.arguments_offset)),
             .transfers = try .init(bump.take(u32, link_count)),
             .settled = .{ .slots = bump.take(u32, abi.turn_cqes_max) },
@@ -175,6 +178,7 @@ pub const Engine = struct {
         return @sizeOf(Engine) + pages_of_alignment +
             (transfer.Pool.next_count() + abi.turn_cqes_max) * @sizeOf(u32) +
             @as(usize, config.connections) * @sizeOf(slots.Slots(Connection).Entry) +
+            @as(usize, config.connections) * @sizeOf(deadlines.Entry) +
             @as(usize, config.listeners) * @sizeOf(slots.Slots(Listener).Entry) +
             @as(usize, config.operations) * @sizeOf(slots.Slots(Operation).Entry) +
             @as(usize, config.receive_buffers) * (16 + 1 + 2 + 2 + 2) +
@@ -252,6 +256,7 @@ pub const Engine = struct {
         engine.operations.recycle();
         engine.buffers.give_back(&engine.kernel);
         engine.unpark();
+        engine.deadlines.expire(engine);
         engine.feed();
     }
 
@@ -281,13 +286,15 @@ pub const Engine = struct {
     const turn_drains_max = 512;
 
     comptime {
-        // Each CQE makes one record at most, and `feed` its share: they always fit (I9).
-        assert(turn_drains_max + abi.turn_cqes_max < abi.records_max);
+        // Each CQE makes one record at most, `feed` and deadlines their share: they fit (I9).
+        const others = turn_drains_max + deadlines.Deadlines.turn_max;
+        assert(others + abi.turn_cqes_max < abi.records_max);
     }
 
     /// Before the enter, so that one system call submits everything that the last round asked for.
     fn flush(engine: *Engine) void {
         engine.flush_ns = 0;
+        if (!engine.deadlines.advance(engine)) return;
         advance_marked(engine, &engine.dirty_operations, &engine.operations, submission.advance);
         advance_marked(engine, &engine.dirty_listeners, &engine.listeners, Listener.advance);
         advance_marked(engine, &engine.dirty, &engine.connections, Connection.advance);
@@ -396,6 +403,7 @@ pub const Engine = struct {
         return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
             engine.dirty_operations.count > 0 or
             engine.kernel.queued() > 0 or engine.kernel.ready() or
+            engine.deadlines.has_work() or
             (engine.parked.count > 0 and engine.buffers.can_serve()) or
             (engine.starved.count > 0 and engine.staging_pool.available() > 0);
     }
@@ -485,6 +493,7 @@ pub const Engine = struct {
         engine.dirty.remove(&engine.connections, index);
         engine.parked.remove(&engine.connections, index);
         engine.starved.remove(&engine.connections, index);
+        engine.deadlines.remove(engine, index);
         if (!mutation.is(.lose_retirement)) engine.connections.retire(index);
     }
 };

@@ -7,6 +7,7 @@
 const abi = @import("abi.zig");
 const abi_layout = @import("abi_layout.zig");
 const calls = @import("calls.zig");
+const opening = @import("opening.zig");
 const registration = @import("registration.zig");
 const rings = @import("rings.zig");
 
@@ -71,7 +72,18 @@ pub export fn bu_listener_open(
     flags: u32,
 ) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return calls.listener_open(engine, address, backlog, flags);
+    return opening.listener_open(engine, address, backlog, flags);
+}
+
+/// The same for a descriptor from elsewhere; it is the ring's own unless the call fails.
+pub export fn bu_listener_adopt(ring: u32, fd: i32, backlog: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return opening.listener_adopt(engine, fd, backlog);
+}
+
+pub export fn bu_listener_fd(ring: u32, index: u32, generation: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.listener_fd(engine, index, generation);
 }
 
 pub export fn bu_listener_address(ring: u32, index: u32, generation: u32, out: *abi.Address) i32 {
@@ -84,10 +96,39 @@ pub export fn bu_listener_stop(ring: u32, index: u32, generation: u32) i32 {
     return calls.listener_stop(engine, index, generation);
 }
 
-/// The connection's index; its generation is in `Control.generation`.
-pub export fn bu_connect(ring: u32, address: *const abi.Address, flags: u32) i32 {
+/// The connection's index; its generation is in `Control.generation`. `local` is where to connect
+/// from, or null; after `timeout_ms` it fails with ETIMEDOUT, 0 is as long as the kernel tries.
+pub export fn bu_connect(
+    ring: u32,
+    address: *const abi.Address,
+    local: ?*const abi.Address,
+    flags: u32,
+    timeout_ms: u32,
+) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return calls.connect(engine, address, flags);
+    return opening.connect(engine, address, local, flags, timeout_ms);
+}
+
+/// The same for a connected descriptor from elsewhere; the ring's own unless the call fails.
+pub export fn bu_connection_adopt(ring: u32, fd: i32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return opening.connection_adopt(engine, fd);
+}
+
+pub export fn bu_connection_fd(ring: u32, index: u32, generation: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.connection_fd(engine, index, generation);
+}
+
+/// A `timeout` record after `timeout_ms`, once, unless it is set again; 0 lifts it.
+pub export fn bu_connection_timeout(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    timeout_ms: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.connection_timeout(engine, index, generation, timeout_ms);
 }
 
 /// The number of bytes taken; fewer than `len` means a `drain` record will follow.
@@ -102,9 +143,16 @@ pub export fn bu_connection_write(
     return calls.connection_write(engine, index, generation, bytes, len);
 }
 
-pub export fn bu_connection_shut(ring: u32, index: u32, generation: u32, how: u32) i32 {
+/// `linger_ms`: what `Shut.close` gives queued bytes to leave before it resets; 0 is no bound.
+pub export fn bu_connection_shut(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    how: u32,
+    linger_ms: u32,
+) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return calls.connection_shut(engine, index, generation, how);
+    return calls.connection_shut(engine, index, generation, how, linger_ms);
 }
 
 /// `paused` 1 stops receiving, so that TCP pushes back; 0 goes on.
@@ -122,6 +170,17 @@ pub export fn bu_connection_option(
 ) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return calls.connection_option(engine, index, generation, option, value);
+}
+
+/// The option's value, or a negative errno.
+pub export fn bu_connection_option_read(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    option: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.connection_option_read(engine, index, generation, option);
 }
 
 pub export fn bu_connection_address(

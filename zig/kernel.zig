@@ -33,6 +33,7 @@ pub const Option = enum {
     reuse_port,
     ipv6_only,
     linger_reset,
+    type_of_service,
 };
 
 /// Every call that a kernel offers, as a type with one function pointer a field. `Self` is the
@@ -100,7 +101,13 @@ fn Contract(comptime Self: type) type {
         stop_listening: fn (*Self, fd: i32) void,
         /// getsockname(2), getpeername(2).
         address: fn (*Self, fd: i32, end: End, out: *SocketAddress) i32,
+        /// shutdown(2) of a stream's receiving side: what has arrived can be read, then the end.
+        shut_receiving: fn (*Self, fd: i32) void,
         set_option: fn (*Self, fd: i32, option: Option, value: u32) i32,
+        get_option: fn (*Self, fd: i32, option: Option) i32,
+        /// Makes a stream socket from elsewhere one of ours: blocking, close-on-exec. -EINVAL if it
+        /// is a socket of another type.
+        adopt: fn (*Self, fd: i32) i32,
         /// send(2) with MSG_DONTWAIT: takes a copy now or refuses with -EAGAIN.
         send_now: fn (*Self, fd: i32, bytes: []const u8) i32,
         /// close(2) of a descriptor that no operation names.
@@ -310,6 +317,24 @@ pub const Kernel = union(enum) {
     pub fn set_option(kernel: *Kernel, fd: i32, option: Option, value: u32) i32 {
         return switch (kernel.*) {
             inline else => |*self| direct(self).set_option(fd, option, value),
+        };
+    }
+
+    pub fn shut_receiving(kernel: *Kernel, fd: i32) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).shut_receiving(fd),
+        }
+    }
+
+    pub fn get_option(kernel: *Kernel, fd: i32, option: Option) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).get_option(fd, option),
+        };
+    }
+
+    pub fn adopt(kernel: *Kernel, fd: i32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).adopt(fd),
         };
     }
 

@@ -35,6 +35,8 @@ pub const Kind = enum(u8) {
     connection_cancel,
     listener_cancel,
     listener_close,
+    deadline,
+    deadline_cancel,
     /// From here on: `abi.OperationKind`.
     user_first = 64,
     _,
@@ -59,6 +61,8 @@ fn Own(comptime kind: Kind) type {
         .connection_cancel => connection.ConnectionCancel,
         .listener_cancel => connection.ListenerCancel,
         .listener_close => connection.ListenerClose,
+        .deadline => timer.Deadline,
+        .deadline_cancel => timer.DeadlineCancel,
         .none, .user_first, _ => unreachable,
     };
 }

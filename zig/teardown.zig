@@ -25,8 +25,9 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
     for (0..engine.connections.fresh) |index| {
         const slot: u32 = @intCast(index);
         if (!engine.connections.is_claimed(slot)) continue;
-        engine.connections.at(slot).shut_down(engine, slot, .terminate);
+        engine.connections.at(slot).shut_down(engine, slot, .terminate, 0);
     }
+    engine.deadlines.closing = true;
     engine.batch = null;
     for (0..engine.operations.fresh) |index| {
         const slot: u32 = @intCast(index);
@@ -59,7 +60,7 @@ fn close_produced(engine: *Engine, count: u32) void {
 
 pub fn in_flight(engine: *const Engine) u32 {
     return engine.connections.claimed_count + engine.listeners.claimed_count +
-        engine.operations.claimed_count + engine.pending_cancels;
+        engine.operations.claimed_count + engine.pending_cancels + engine.deadlines.in_flight();
 }
 
 /// Closes the descriptors of whatever is left: through the kernel, or plainly if it is closed.

@@ -6,6 +6,7 @@
 test {
     _ = @import("abi_layout.zig");
     _ = @import("abi_typescript.zig");
+    _ = @import("deadlines.zig");
     _ = @import("features.zig");
     _ = @import("memory.zig");
     _ = @import("operation.zig");

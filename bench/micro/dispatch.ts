@@ -19,6 +19,7 @@ function receiver(): ConnectionReceiver {
     },
     onDrain() {},
     onEnd() {},
+    onTimeout() {},
     onClose() {},
     onConnectFailed() {},
     onThrown(error) {

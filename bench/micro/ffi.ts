@@ -13,7 +13,7 @@ if (native.bu_nop(noRing) >= 0) throw new Error("a ring that is not open took an
 bench("an empty function of JavaScript", () => do_not_optimize(bytes.length));
 bench("no argument", () => do_not_optimize(native.bu_abi_hash()));
 bench("one number", () => do_not_optimize(native.bu_nop(noRing)));
-bench("four numbers", () => do_not_optimize(native.bu_connection_shut(noRing, 0, 0, 0)));
+bench("four numbers", () => do_not_optimize(native.bu_connection_pause(noRing, 0, 0, 0)));
 bench("four numbers and a typed array", () =>
   do_not_optimize(native.bu_connection_write(noRing, 0, 0, bytes, bytes.length)),
 );

@@ -7,9 +7,9 @@ export const ZIG_LAYERS = [
   /^zig\/kernel(?:\.zig$|\/)/,
   /^zig\/(?:memory|slots|staging|transfer|send_chain|registration|buffer_ring|mailbox|stats)\.zig$/,
   /^zig\/operation(?:\.zig$|\/)/,
-  /^zig\/(?:features|connection|receiving|sending|listen|submission|failure)\.zig$/,
+  /^zig\/(?:features|connection|deadlines|receiving|sending|listen|submission|failure)\.zig$/,
   /^zig\/engine\.zig$/,
-  /^zig\/(?:calls|preparation|teardown)\.zig$/,
+  /^zig\/(?:calls|opening|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
   /^zig\/(?:exports|abi_layout)\.zig$/,

@@ -437,6 +437,19 @@ pub const Simulated = struct {
         return kernel.network.set_option(fd, option, value);
     }
 
+    pub fn shut_receiving(kernel: *Simulated, fd: i32) void {
+        kernel.network.shut_receiving(fd);
+    }
+
+    pub fn get_option(kernel: *Simulated, fd: i32, _: seam.Option) i32 {
+        return if (kernel.network.find(fd) == null) errno.badf else 0;
+    }
+
+    pub fn adopt(kernel: *Simulated, fd: i32) i32 {
+        const index = kernel.network.find(fd) orelse return errno.badf;
+        return if (kernel.network.is_socket(index)) 0 else errno.notsock;
+    }
+
     pub fn send_now(kernel: *Simulated, fd: i32, bytes: []const u8) i32 {
         return kernel.network.send_now(fd, bytes);
     }

@@ -1,28 +1,75 @@
-//! setsockopt(2): what each option of the seam is to the kernel.
+//! Socket options of Linux by the seam's names, and what a descriptor from elsewhere needs.
 //!
-//! Called by `uring.zig`; a refusal is an errno and changes nothing.
+//! Plain system calls, for every kernel that works on real descriptors: setsockopt(2),
+//! getsockopt(2), fcntl(2). What an option does to a socket that has no such thing is the kernel's
+//! business: its errno is returned.
 
 const std = @import("std");
 const linux = std.os.linux;
 const system = @import("linux.zig");
-const Option = @import("../kernel.zig").Option;
+const seam = @import("../kernel.zig");
 
-pub fn set(fd: i32, option: Option, value: u32) i32 {
-    const tcp = linux.IPPROTO.TCP;
-    const socket_level = linux.SOL.SOCKET;
+const tcp = linux.IPPROTO.TCP;
+const socket_level = linux.SOL.SOCKET;
+
+const Name = struct { level: i32, name: u32 };
+
+/// Options that are one word, read and written alike.
+fn name_of(fd: i32, option: seam.Option) ?Name {
     return switch (option) {
-        .no_delay => set_word(fd, tcp, linux.TCP.NODELAY, value),
-        .reuse_address => set_word(fd, socket_level, linux.SO.REUSEADDR, value),
-        .reuse_port => set_word(fd, socket_level, linux.SO.REUSEPORT, value),
-        .ipv6_only => set_word(fd, linux.IPPROTO.IPV6, linux.IPV6.V6ONLY, value),
-        .linger_reset => set_bytes(fd, socket_level, linux.SO.LINGER, &[2]u32{ 1, 0 }),
-        .keep_alive => keep_alive: {
+        .no_delay => .{ .level = tcp, .name = linux.TCP.NODELAY },
+        .reuse_address => .{ .level = socket_level, .name = linux.SO.REUSEADDR },
+        .reuse_port => .{ .level = socket_level, .name = linux.SO.REUSEPORT },
+        .ipv6_only => .{ .level = linux.IPPROTO.IPV6, .name = linux.IPV6.V6ONLY },
+        .type_of_service => switch (word(fd, socket_level, linux.SO.DOMAIN)) {
+            linux.AF.INET => .{ .level = linux.IPPROTO.IP, .name = linux.IP.TOS },
+            linux.AF.INET6 => .{ .level = linux.IPPROTO.IPV6, .name = linux.IPV6.TCLASS },
+            else => null,
+        },
+        .linger_reset, .keep_alive => null,
+    };
+}
+
+pub fn set(fd: i32, option: seam.Option, value: u32) i32 {
+    if (name_of(fd, option)) |known| return set_word(fd, known.level, known.name, value);
+    switch (option) {
+        .linger_reset => return set_bytes(fd, socket_level, linux.SO.LINGER, &[2]u32{ 1, 0 }),
+        .keep_alive => {
             const on = @intFromBool(value > 0);
             const enabled = set_word(fd, socket_level, linux.SO.KEEPALIVE, on);
-            if (enabled < 0 or value == 0) break :keep_alive enabled;
-            break :keep_alive set_word(fd, tcp, linux.TCP.KEEPIDLE, value);
+            if (enabled < 0 or value == 0) return enabled;
+            return set_word(fd, tcp, linux.TCP.KEEPIDLE, value);
         },
-    };
+        else => return system.errno.notsup,
+    }
+}
+
+/// The option's value, or a negative errno.
+pub fn get(fd: i32, option: seam.Option) i32 {
+    const known = name_of(fd, option) orelse return system.errno.notsup;
+    return word(fd, known.level, known.name);
+}
+
+/// Operations wait in the ring: O_NONBLOCK would make them answer -EAGAIN instead.
+pub fn adopt(fd: i32) i32 {
+    const kind = word(fd, socket_level, linux.SO.TYPE);
+    if (kind < 0) return kind;
+    if (kind != linux.SOCK.STREAM) return system.errno.inval;
+    const flags = system.result(linux.fcntl(fd, linux.F.GETFL, 0));
+    if (flags < 0) return flags;
+    const non_blocking: u32 = @bitCast(linux.O{ .NONBLOCK = true });
+    const blocking = @as(u32, @intCast(flags)) & ~non_blocking;
+    const cleared = system.result(linux.fcntl(fd, linux.F.SETFL, blocking));
+    if (cleared < 0) return cleared;
+    return system.result(linux.fcntl(fd, linux.F.SETFD, linux.FD_CLOEXEC));
+}
+
+fn word(fd: i32, level: i32, name: u32) i32 {
+    var value: i32 = 0;
+    var len: linux.socklen_t = @sizeOf(i32);
+    const bytes = std.mem.asBytes(&value);
+    const outcome = system.result(linux.getsockopt(fd, level, name, bytes, &len));
+    return if (outcome < 0) outcome else value;
 }
 
 fn set_word(fd: i32, level: i32, name: u32, value: u32) i32 {

@@ -470,8 +470,21 @@ pub const Uring = struct {
         });
     }
 
+    pub fn shut_receiving(_: *Uring, fd: i32) void {
+        // Refused if the peer is gone already: then the end has come by itself.
+        _ = linux.shutdown(fd, linux.SHUT.RD);
+    }
+
     pub fn set_option(_: *Uring, fd: i32, option: seam.Option, value: u32) i32 {
         return socket_option.set(fd, option, value);
+    }
+
+    pub fn get_option(_: *Uring, fd: i32, option: seam.Option) i32 {
+        return socket_option.get(fd, option);
+    }
+
+    pub fn adopt(_: *Uring, fd: i32) i32 {
+        return socket_option.adopt(fd);
     }
 
     pub fn send_now(_: *Uring, fd: i32, bytes: []const u8) i32 {

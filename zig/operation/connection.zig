@@ -53,6 +53,12 @@ pub const Connect = struct {
         sqe.user_data = @bitCast(user_data);
     }
 
+    /// Connected already: its `open` comes with a completion all the same.
+    pub fn prepare_adopted(sqe: *Sqe, user_data: UserData) void {
+        sqe.opcode = .NOP;
+        sqe.user_data = @bitCast(user_data);
+    }
+
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
         const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
             return engine.stale(cqe);

@@ -3,6 +3,7 @@
 //! The expected end of a time-out is -ETIME: what that means is its owner's business.
 
 const kernel = @import("../kernel.zig");
+const connection = @import("connection.zig");
 const Engine = @import("../engine.zig").Engine;
 const Operation = @import("../operation.zig").Operation;
 const UserData = @import("../slots.zig").UserData;
@@ -52,5 +53,26 @@ pub const AcceptRetry = struct {
         const listener = engine.listeners.find(user_data.slot, user_data.generation) orelse
             return engine.stale(cqe);
         listener.on_retry(engine, user_data.slot);
+    }
+};
+
+/// The nearest deadline of all connections, see `deadlines.zig`.
+pub const Deadline = struct {
+    pub fn prepare(sqe: *kernel.Sqe, duration: *const kernel.Timespec, user_data: UserData) void {
+        Timeout.set(sqe, .TIMEOUT, duration);
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, _: UserData, cqe: *const kernel.Cqe) void {
+        engine.deadlines.on_timeout(engine, cqe);
+    }
+};
+
+/// ASYNC_CANCEL of it by its `user_data`.
+pub const DeadlineCancel = struct {
+    pub const prepare = connection.ReceiveCancel.prepare;
+
+    pub fn complete(engine: *Engine, _: UserData, _: *const kernel.Cqe) void {
+        engine.deadlines.on_cancel_done();
     }
 };

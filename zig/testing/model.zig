@@ -51,6 +51,14 @@ pub const Connection = struct {
     shut: ?abi.Shut = null,
     /// The turn after which it was first asked for.
     shut_turn: u64 = 0,
+    /// How often its time-out was set, and when the last one may strike, if it still can.
+    timeout_sequence: u32 = 0,
+    timeout_due_ns: ?u64 = null,
+    /// Its connect has a time-out, its close a bound: it ends by itself.
+    connect_limited: bool = false,
+    close_limited: bool = false,
+    /// It was told to receive no more: the end may come early.
+    receives_less: bool = false,
     /// A write was refused because the connection is breaking: a `close` is on its way.
     breaking: bool = false,
     /// A call said ENOENT: the record that ends it must be among those still to be read.
@@ -113,6 +121,7 @@ pub const Connection = struct {
         if (connection.end_seen) return verdict.violation("end twice", .{});
         connection.end_seen = true;
         const peer = connection.peer.?;
+        if (connection.receives_less) return;
         if (peer.broken) return; // a break may look like the end to a receive
         if (!peer.half_closed) return verdict.violation("end without FIN", .{});
         if (connection.delivered != peer.sent) {
@@ -134,6 +143,31 @@ pub const Connection = struct {
             null
         else
             connection.refused_last;
+    }
+
+    pub fn on_timeout(
+        connection: *Connection,
+        verdict: *Verdict,
+        sequence: u32,
+        now_ns: u64,
+    ) Failure!void {
+        try connection.expect_open(verdict, "timeout");
+        if (sequence != connection.timeout_sequence) return; // set again since
+        const due = connection.timeout_due_ns orelse
+            return verdict.violation("a time-out that was not set, or struck already", .{});
+        if (now_ns < due) return verdict.violation("a time-out {d} ns early", .{due - now_ns});
+        connection.timeout_due_ns = null;
+    }
+
+    /// Whether something must still happen to it without anybody's doing.
+    pub fn awaits_time(connection: *const Connection) bool {
+        const shut_orderly = connection.shut == null or connection.shut == .end;
+        return switch (connection.stage) {
+            .connecting => connection.connect_limited,
+            .open => connection.timeout_due_ns != null and shut_orderly and
+                !connection.breaking or connection.close_limited,
+            .none, .over => false,
+        };
     }
 
     pub fn on_close(connection: *Connection, verdict: *Verdict, result: i32) Failure!void {
@@ -185,7 +219,8 @@ pub const Peer = struct {
     /// FIN after the last byte, and no RST.
     pub fn on_end(peer: *const Peer, verdict: *Verdict) Failure!void {
         const connection = peer.connection orelse return; // turned away
-        if (connection.shut == .terminate) return;
+        // It may be reset when its time is up; an RST that the kernel refuses looks like this.
+        if (connection.shut == .terminate or connection.close_limited) return;
         if (connection.shut == null) return verdict.violation("FIN unasked for", .{});
         if (peer.received != connection.written) {
             return verdict.violation("FIN after {d} of {d} bytes", .{

@@ -36,6 +36,10 @@ pub const Mutation = enum {
     ignore_generation,
     /// Completions are dispatched while they still stand at the head of their queue.
     dispatch_first,
+    /// A deadline that was moved later is dropped when its old time comes.
+    forget_deadline,
+    /// A deadline that was moved later strikes at its old time.
+    hasten_deadline,
     // From here on: bugs of users' operations, which `operations.zig` must find.
     /// A member of a chain has no link to the next.
     lose_link,

@@ -276,6 +276,7 @@ pub const Schedule = struct {
             schedule.engine.listeners.claimed_count == 0 and
             schedule.engine.operations.claimed_count == 0 and
             schedule.engine.pending_cancels == 0 and
+            schedule.engine.deadlines.in_flight() == 0 and
             schedule.kernel.pending.items.len == 0 and !schedule.kernel.ready() and
             schedule.kernel.queued() == 0;
     }
@@ -313,6 +314,7 @@ pub const Schedule = struct {
             .{ "receive buffers that the kernel lacks", engine.buffers.free -|
                 kernel.provided.get(.stream).published },
             .{ "parked connections", engine.parked.count },
+            .{ "deadlines", engine.deadlines.count },
             .{ "starved connections", engine.starved.count },
             .{ "marked connections", engine.dirty.count },
         });

@@ -5,6 +5,7 @@
 const std = @import("std");
 const abi = @import("../abi.zig");
 const calls = @import("../calls.zig");
+const opening = @import("../opening.zig");
 const seam = @import("../kernel.zig");
 const model = @import("model.zig");
 const pattern = @import("pattern.zig");
@@ -22,7 +23,8 @@ pub fn act(schedule: *Schedule) Error!void {
     switch (schedule.below(100)) {
         0...44 => try write(schedule),
         45...50 => try shut(schedule),
-        51...55 => pause(schedule),
+        51...53 => pause(schedule),
+        54...55 => try set_timeout(schedule),
         56...59 => try connect(schedule),
         60...61 => try listener_open(schedule),
         62 => if (schedule.chance(30)) listener_stop(schedule),
@@ -86,22 +88,53 @@ fn shut(schedule: *Schedule) Error!void {
     const connection = schedule.connections[index].?;
     const odd = connection.shut != null or connection.stage == .connecting;
     if (odd and schedule.chance(50)) return shut_one(schedule, index, .terminate);
-    const hows = [_]abi.Shut{ .end, .end, .close, .terminate, .terminate };
+    const hows = [_]abi.Shut{ .end, .end, .close, .terminate, .terminate, .receiving };
     try shut_one(schedule, index, hows[schedule.below(hows.len)]);
 }
 
 fn shut_one(schedule: *Schedule, index: u32, how: abi.Shut) Error!void {
     const connection = schedule.connections[index].?;
     const generation = connection.generation;
-    const outcome = calls.connection_shut(schedule.engine, index, generation, @intFromEnum(how));
+    const linger_ms = if (how == .close and schedule.chance(50)) 1 + schedule.below(100) else 0;
+    const outcome = calls.connection_shut(
+        schedule.engine,
+        index,
+        generation,
+        @intFromEnum(how),
+        linger_ms,
+    );
     if (connection.is_gone(outcome)) return;
     if (outcome < 0) return schedule.verdict.violation("shut gave {d}", .{outcome});
+    if (how == .receiving) {
+        connection.receives_less = true;
+        return;
+    }
+    // Before it is open a close has no bound, and only the first one has.
+    const grows = connection.shut == null or connection.shut == .end;
+    const is_open = schedule.engine.connections.at(index).stage == .open;
+    if (linger_ms > 0 and grows and is_open) connection.close_limited = true;
     const before = connection.shut orelse {
         connection.shut_turn = schedule.turns;
         connection.shut = how;
         return;
     };
     if (@intFromEnum(how) > @intFromEnum(before)) connection.shut = how;
+}
+
+fn set_timeout(schedule: *Schedule) Error!void {
+    const index = pick(schedule) orelse return;
+    const connection = schedule.connections[index].?;
+    // Mostly later than the one before, as with every message of a server.
+    const timeout_ms = if (schedule.chance(10)) 0 else 1 + schedule.below(200);
+    const now_ns = schedule.kernel.clock.now;
+    const generation = connection.generation;
+    const outcome = calls.connection_timeout(schedule.engine, index, generation, timeout_ms);
+    // Its descriptor is being closed, or it only connects.
+    if (outcome == errno.noent or outcome == errno.notconn) return;
+    if (outcome < 0) return schedule.verdict.violation("timeout gave {d}", .{outcome});
+    connection.timeout_sequence +%= 1;
+    const due_ns = now_ns + @as(u64, timeout_ms) * std.time.ns_per_ms;
+    connection.timeout_due_ns = if (timeout_ms == 0) null else due_ns;
 }
 
 fn pause(schedule: *Schedule) void {
@@ -117,13 +150,15 @@ fn local(port: u32) abi.Address {
 
 fn connect(schedule: *Schedule) Error!void {
     const address = local(1 + schedule.below(1000));
-    const index = calls.connect(schedule.engine, &address, 0);
+    const limit_ms = if (schedule.chance(30)) 1 + schedule.below(100) else 0;
+    const index = opening.connect(schedule.engine, &address, null, 0, limit_ms);
     if (index < 0) {
         if (index == errno.mfile or index == errno.nomem or index == errno.nfile) return;
         return schedule.verdict.violation("connect gave {d}", .{index});
     }
     const connection = try add(schedule, @intCast(index), schedule.engine.control.generation);
     connection.stage = .connecting;
+    connection.connect_limited = limit_ms > 0;
 }
 
 fn add(schedule: *Schedule, index: u32, generation: u32) Error!*model.Connection {
@@ -139,7 +174,7 @@ fn add(schedule: *Schedule, index: u32, generation: u32) Error!*model.Connection
 
 fn listener_open(schedule: *Schedule) Error!void {
     const address = local(0);
-    const index = calls.listener_open(schedule.engine, &address, 16, 0);
+    const index = opening.listener_open(schedule.engine, &address, 16, 0);
     if (index < 0) return; // shortage, or a fault of bind, listen or the options
     const listener = &schedule.listeners[@intCast(index)];
     if (listener.open) return schedule.verdict.violation("a listener in use was given out", .{});
@@ -201,7 +236,8 @@ fn use_stale_handles(schedule: *Schedule) Error!void {
     };
     const engine = schedule.engine;
     if (calls.connection_write(engine, index, generation, "x", 1) != errno.noent or
-        calls.connection_shut(engine, index, generation, 0) != errno.noent or
+        calls.connection_shut(engine, index, generation, 0, 0) != errno.noent or
+        calls.connection_timeout(engine, index, generation, 1) != errno.noent or
         calls.connection_pause(engine, index, generation, 1) != errno.noent)
     {
         return schedule.verdict.violation("a stale handle was taken", .{});
@@ -249,6 +285,7 @@ pub fn all_silent(schedule: *Schedule) bool {
 pub fn is_waiting(schedule: *Schedule) bool {
     for (schedule.connections) |entry| {
         const connection = entry orelse continue;
+        if (connection.awaits_time()) return true;
         if (!connection.is_live() or connection.breaking) continue;
         if (connection.shut != null) continue;
         if (connection.refused_first != null) return true;
@@ -305,6 +342,11 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
         },
         .drain => try (try find(schedule, record)).on_drain(verdict, schedule.turns),
         .end => try (try find(schedule, record)).on_end(verdict),
+        .timeout => try (try find(schedule, record)).on_timeout(
+            verdict,
+            record.extra,
+            schedule.kernel.clock.now,
+        ),
         .close => try (try find(schedule, record)).on_close(verdict, record.result),
         .connect_failed => {
             const connection = try find(schedule, record);

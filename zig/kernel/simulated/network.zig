@@ -49,6 +49,8 @@ pub const Socket = struct {
     /// Reported by the next operation, once.
     failure: i32 = 0,
     shut_write: bool = false,
+    /// What has arrived can be read, then the end.
+    shut_receiving: bool = false,
     linger_reset: bool = false,
     local: SocketAddress = unset,
     remote: SocketAddress = unset,
@@ -365,7 +367,7 @@ pub const Network = struct {
         }
         const peer = &network.peers[self.peer];
         if (peer.to_engine.len > 0) return .{ .done = @intCast(peer.to_engine.len) };
-        if (peer.half_closed) return .{ .done = 0 };
+        if (peer.half_closed or self.shut_receiving) return .{ .done = 0 };
         if (self.failure != 0) return .{ .done = take_failure(self) };
         if (self.state == .dead) return .{ .done = 0 };
         return .blocked;
@@ -376,7 +378,7 @@ pub const Network = struct {
         const self = &network.sockets[index];
         if (self.peer == none or self.failure != 0 or self.state == .dead) return true;
         const peer = &network.peers[self.peer];
-        return peer.to_engine.len > 0 or peer.half_closed;
+        return peer.to_engine.len > 0 or peer.half_closed or self.shut_receiving;
     }
 
     pub fn receive(network: *Network, index: u32, out: []u8) usize {
@@ -439,6 +441,11 @@ pub const Network = struct {
         self.shut_write = true;
         network.peers[self.peer].ended = true;
         return 0;
+    }
+
+    pub fn shut_receiving(network: *Network, fd: i32) void {
+        const index = network.find(fd) orelse return;
+        network.sockets[index].shut_receiving = true;
     }
 
     pub fn stop_listening(network: *Network, fd: i32) void {
