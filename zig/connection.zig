@@ -192,7 +192,7 @@ pub const Connection = struct {
     }
 
     fn stop_receiving(connection: *Connection, engine: *Engine) void {
-        if (connection.stage == .open) engine.kernel.shut_receiving(connection.fd);
+        if (connection.stage == .open) engine.kernel.shut(connection.fd, .receiving);
     }
 
     /// Only an open connection's deadline is the user's.

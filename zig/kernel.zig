@@ -26,6 +26,7 @@ pub const socket_flag = linux.socket_flag;
 /// Provided buffers are selected from the group that a receive names.
 pub const BufferGroup = enum(u16) { stream, datagram };
 pub const End = enum { local, remote };
+pub const Side = enum { receiving, both };
 pub const Option = enum {
     no_delay,
     keep_alive,
@@ -96,13 +97,12 @@ fn Contract(comptime Self: type) type {
         socket: fn (*Self, target: *const SocketAddress) i32,
         bind: fn (*Self, fd: i32, target: *const SocketAddress) i32,
         listen: fn (*Self, fd: i32, backlog: u32) i32,
-        /// shutdown(2) of a listening socket: from here on nobody can connect, and its address can
-        /// be bound again; a pending accept ends.
-        stop_listening: fn (*Self, fd: i32) void,
+        /// shutdown(2), at once. Both sides of a listening socket: from here on nobody can connect,
+        /// its address can be bound again, and a pending accept ends. The receiving side of a
+        /// stream: what has arrived can be read, then the end.
+        shut: fn (*Self, fd: i32, side: Side) void,
         /// getsockname(2), getpeername(2).
         address: fn (*Self, fd: i32, end: End, out: *SocketAddress) i32,
-        /// shutdown(2) of a stream's receiving side: what has arrived can be read, then the end.
-        shut_receiving: fn (*Self, fd: i32) void,
         set_option: fn (*Self, fd: i32, option: Option, value: u32) i32,
         get_option: fn (*Self, fd: i32, option: Option) i32,
         /// Makes a stream socket from elsewhere one of ours: blocking, close-on-exec. -EINVAL if it
@@ -302,9 +302,9 @@ pub const Kernel = union(enum) {
         };
     }
 
-    pub fn stop_listening(kernel: *Kernel, fd: i32) void {
+    pub fn shut(kernel: *Kernel, fd: i32, side: Side) void {
         switch (kernel.*) {
-            inline else => |*self| direct(self).stop_listening(fd),
+            inline else => |*self| direct(self).shut(fd, side),
         }
     }
 
@@ -318,12 +318,6 @@ pub const Kernel = union(enum) {
         return switch (kernel.*) {
             inline else => |*self| direct(self).set_option(fd, option, value),
         };
-    }
-
-    pub fn shut_receiving(kernel: *Kernel, fd: i32) void {
-        switch (kernel.*) {
-            inline else => |*self| direct(self).shut_receiving(fd),
-        }
     }
 
     pub fn get_option(kernel: *Kernel, fd: i32, option: Option) i32 {

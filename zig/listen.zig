@@ -58,7 +58,7 @@ pub const Listener = struct {
         if (listener.stopped) return;
         listener.stopped = true;
         // At once: who stops a listener may listen on its address in the next line.
-        if (listener.stage != .closing) engine.kernel.stop_listening(listener.fd);
+        if (listener.stage != .closing) engine.kernel.shut(listener.fd, .both);
         engine.mark_listener(index);
     }
 

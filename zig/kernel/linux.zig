@@ -163,6 +163,15 @@ pub fn now_ns() u64 {
     return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
 }
 
+/// Between a store and a load that another core must not see the other way round.
+pub fn full_fence() void {
+    switch (@import("builtin").cpu.arch) {
+        .x86_64 => asm volatile ("mfence" ::: .{ .memory = true }),
+        .aarch64 => asm volatile ("dmb ish" ::: .{ .memory = true }),
+        else => @compileError("full fence of this architecture is not known"),
+    }
+}
+
 /// The register that names the thread: compared to tell the owner without a system call (I11).
 pub fn thread_pointer() usize {
     return switch (@import("builtin").cpu.arch) {

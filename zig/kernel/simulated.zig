@@ -437,10 +437,6 @@ pub const Simulated = struct {
         return kernel.network.set_option(fd, option, value);
     }
 
-    pub fn shut_receiving(kernel: *Simulated, fd: i32) void {
-        kernel.network.shut_receiving(fd);
-    }
-
     pub fn get_option(kernel: *Simulated, fd: i32, _: seam.Option) i32 {
         return if (kernel.network.find(fd) == null) errno.badf else 0;
     }
@@ -454,8 +450,11 @@ pub const Simulated = struct {
         return kernel.network.send_now(fd, bytes);
     }
 
-    pub fn stop_listening(kernel: *Simulated, fd: i32) void {
-        kernel.network.stop_listening(fd);
+    pub fn shut(kernel: *Simulated, fd: i32, side: seam.Side) void {
+        switch (side) {
+            .receiving => kernel.network.shut_receiving(fd),
+            .both => kernel.network.stop_listening(fd),
+        }
     }
 
     pub fn close_fd(kernel: *Simulated, fd: i32) void {

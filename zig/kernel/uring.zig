@@ -417,21 +417,13 @@ pub const Uring = struct {
         @atomicStore(u32, ring.cq_flags, 0, .monotonic);
         // Full barrier: the store above must be visible before the checks below are read, else a
         // completion could miss both (the kernel reads cq_flags after an atomic on its own list).
-        full_fence();
+        system.full_fence();
         return ring.ready();
     }
 
     pub fn disarm(ring: *Uring) void {
         // Only a hint to the kernel: a signal that slips through is a spurious wake-up.
         @atomicStore(u32, ring.cq_flags, linux.IORING_CQ_EVENTFD_DISABLED, .monotonic);
-    }
-
-    fn full_fence() void {
-        switch (@import("builtin").cpu.arch) {
-            .x86_64 => asm volatile ("mfence" ::: .{ .memory = true }),
-            .aarch64 => asm volatile ("dmb ish" ::: .{ .memory = true }),
-            else => @compileError("full fence of this architecture is not known"),
-        }
     }
 
     pub fn wake_fd(ring: *const Uring) i32 {
@@ -457,9 +449,10 @@ pub const Uring = struct {
         return system.result(linux.listen(fd, backlog));
     }
 
-    pub fn stop_listening(_: *Uring, fd: i32) void {
-        // A Unix listener may refuse; its path is what makes the place free there.
-        _ = linux.shutdown(fd, linux.SHUT.RDWR);
+    pub fn shut(_: *Uring, fd: i32, side: seam.Side) void {
+        // A Unix listener may refuse; its path is what makes the place free there. A stream refuses
+        // if the peer is gone already: then its end has come by itself.
+        _ = linux.shutdown(fd, if (side == .both) linux.SHUT.RDWR else linux.SHUT.RD);
     }
 
     pub fn address(_: *Uring, fd: i32, end: seam.End, out: *SocketAddress) i32 {
@@ -468,11 +461,6 @@ pub const Uring = struct {
             .local => linux.getsockname(fd, @ptrCast(&out.bytes), &out.len),
             .remote => linux.getpeername(fd, @ptrCast(&out.bytes), &out.len),
         });
-    }
-
-    pub fn shut_receiving(_: *Uring, fd: i32) void {
-        // Refused if the peer is gone already: then the end has come by itself.
-        _ = linux.shutdown(fd, linux.SHUT.RD);
     }
 
     pub fn set_option(_: *Uring, fd: i32, option: seam.Option, value: u32) i32 {
