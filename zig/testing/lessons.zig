@@ -208,7 +208,7 @@ test "with a full queue nothing fails but what is new, and all goes on afterward
     const generation = one.handle.generation;
     try expectEqual(@as(i32, 3), calls.connection_write(scene.engine, index, generation, "abc", 3));
     try expectEqual(@as(i32, 0), calls.connection_pause(scene.engine, index, generation, 1));
-    try expectEqual(@as(i32, 0), calls.connection_shut(scene.engine, index, generation, 1));
+    try expectEqual(@as(i32, 0), calls.connection_shut(scene.engine, index, generation, 1, 0));
     const listener = try scene.listen();
     _ = calls.listener_stop(scene.engine, listener.index, listener.generation);
     try scene.turns(20);

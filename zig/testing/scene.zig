@@ -6,6 +6,7 @@
 const std = @import("std");
 const abi = @import("../abi.zig");
 const calls = @import("../calls.zig");
+const opening = @import("../opening.zig");
 const seam = @import("../kernel.zig");
 const features = @import("../features.zig");
 const teardown = @import("../teardown.zig");
@@ -202,7 +203,7 @@ pub const Scene = struct {
     }
 
     pub fn listen(scene: *Scene) !Handle {
-        return scene.handle(calls.listener_open(scene.engine, &local(0), 8, 0));
+        return scene.handle(opening.listener_open(scene.engine, &local(0), 8, 0));
     }
 
     pub fn listener_fd(scene: *Scene, listener: Handle) i32 {
