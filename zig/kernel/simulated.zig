@@ -16,6 +16,7 @@ const seam = @import("../kernel.zig");
 const SocketAddress = @import("address.zig").SocketAddress;
 const Fate = @import("simulated/fate.zig").Fate;
 const Network = @import("simulated/network.zig").Network;
+const Clock = @import("simulated/clock.zig").Clock;
 const Provided = @import("simulated/provided.zig").Provided;
 const Registered = @import("simulated/registered.zig").Registered;
 const Volume = @import("simulated/volume.zig").Volume;
@@ -473,23 +474,6 @@ pub const Simulated = struct {
 /// A number that no simulated descriptor has.
 const wake_descriptor = 1 << 20;
 const garbage: u8 = 0xaa;
-
-/// Time passes in enters and a little at each look at the clock.
-const Clock = struct {
-    now: u64 = std.time.ns_per_s,
-    looks: u64 = 0,
-
-    fn pass(clock: *Clock, ns: u64) void {
-        clock.now += ns;
-    }
-
-    fn read(clock: *Clock) u64 {
-        clock.looks += 1;
-        // Now and then the thread is preempted between two looks.
-        clock.now += if (clock.looks % 97 == 0) 3 * std.time.ns_per_ms else 100;
-        return clock.now;
-    }
-};
 
 pub fn out_of_memory() noreturn {
     @panic("the simulated kernel is out of memory");
