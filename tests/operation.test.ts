@@ -4,9 +4,9 @@
 // ring's own counters prove which way it went.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Ring, type OperationName } from "../ts/index.ts";
+import { prepare, Ring, type OperationName } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { file, folder, pipe, rejected, thrown } from "./support/operations.ts";
@@ -297,6 +297,38 @@ describe("cancelling", () => {
     await ring.write(own.fd, "data");
     const read = await ring.read(own.fd, new Uint8Array(4), { timeout: 60_000 });
     expect(read.bytes).toBe(4);
+  });
+
+  test("by a time-out reaches what a worker of the kernel waits in", async () => {
+    await using ring = new Ring();
+    using empty = pipe();
+    using target = pipe();
+    const deserted = pipe();
+    closeSync(deserted.fd);
+    const writing = constants.O_WRONLY | constants.O_TRUNC;
+    for (const operation of [
+      ring.splice(empty.fd, target.fd, 10, { timeout: 20 }),
+      ring.openat(deserted.path, writing, { timeout: 20 }),
+    ]) {
+      const error = await rejected(operation);
+      expect([operation.kind, error.name, error.code]).toEqual([
+        operation.kind, "TimeoutError", "ETIMEDOUT",
+      ]);
+    }
+    const moved = ring.splice(empty.fd, target.fd, 10, { timeout: 60_000 });
+    ring.submit();
+    await ring.write(empty.fd, "in time");
+    expect(await moved).toBe(7);
+    const chained = await ring.link([
+      prepare.timeout(30),
+      prepare.splice(empty.fd, target.fd, 10).timeout(20),
+      prepare.nop(),
+    ], { hard: true });
+    // Its time begins with its turn.
+    expect(ring.latency("splice").max).toBeGreaterThan(45_000);
+    expect(chained.members.map(({ status }) => status)).toEqual(["done", "failed", "done"]);
+    const [, member] = chained.members;
+    expect(member?.status === "failed" && member.error.code).toBe("ETIMEDOUT");
   });
 
   test("all that fit a filter", async () => {

@@ -284,6 +284,7 @@ fn chains_possible(engine: *Engine, batch: *const Engine.Batch) i32 {
 
 pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
     const operation = engine.operations.find(index, generation) orelse return errno.noent;
+    if (operation.stage == .over) return errno.noent;
     if (operation.cancelled) return errno.already;
     operation.cancelled = true;
     // Queued, it becomes a failure in its place; under way, the request goes before what waits,

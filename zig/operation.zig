@@ -24,6 +24,7 @@ pub const Kind = enum(u8) {
     none = 0,
     cancel,
     link_timeout,
+    time_limit,
     accept,
     accept_retry,
     connect,
@@ -50,6 +51,7 @@ fn Own(comptime kind: Kind) type {
     return switch (kind) {
         .cancel => control.Cancel,
         .link_timeout => timer.LinkTimeout,
+        .time_limit => timer.TimeLimit,
         .accept => connection.Accept,
         .accept_retry => timer.AcceptRetry,
         .connect => connection.Connect,
@@ -127,8 +129,9 @@ pub fn prepare(sqe: *kernel.Sqe, operation: *Operation) void {
 }
 
 /// queued ──flush──▶ submitted ──last CQE──▶ (retired)
+///   │                   └─ its time limit still runs: over ──that one's CQE──▶ (retired)
 ///   └─ cancelled first: a NOP goes in its place, withdrawn
-pub const Stage = enum(u8) { queued, submitted, withdrawn };
+pub const Stage = enum(u8) { queued, submitted, withdrawn, over };
 
 /// A user's operation: one slot from start to its last CQE, its memory until the turn after.
 pub const Operation = struct {
@@ -142,8 +145,9 @@ pub const Operation = struct {
     /// Done by a plain system call; `plain_result` stands for the NOP that went in its place.
     plain: bool = false,
     plain_result: i32 = 0,
-    /// Its linked time-out fired.
+    /// Its time-out fired.
     timed_out: bool = false,
+    limit: timer.TimeLimit.State = .none,
     /// A member of a chain behind another one.
     follows: bool = false,
     /// That one has not settled: a cancel would not find this one (K4).

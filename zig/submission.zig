@@ -28,7 +28,7 @@ pub const Counts = struct {
 
 /// The flush's look at one operation. False: no SQE was to be had, come again next turn.
 pub fn advance(self: *Operation, engine: *Engine, index: u32) bool {
-    if (self.stage != .queued) return advance_cancel(self, engine, index);
+    if (self.stage != .queued) return advance_submitted(self, engine, index);
     // All members of a batch, and each time-out with its operation, or none.
     const needed = @max(self.followers, sqes_of(self));
     if (!engine.make_room(needed)) return false;
@@ -53,7 +53,13 @@ pub fn advance(self: *Operation, engine: *Engine, index: u32) bool {
     if (linked) entry.flags |= seam.sqe_flag.io_link;
     if (self.option(.hard_link)) entry.flags |= seam.sqe_flag.io_hardlink;
     if (self.timed and self.stage == .submitted) {
-        submit_timeout(self, engine, entry, user_data);
+        if (!timer.TimeLimit.is_for(self.kind)) {
+            submit_timeout(self, engine, entry, user_data);
+        } else if (!self.plain) {
+            // Behind all that waits: in front it could come between the members of a chain.
+            self.limit = .wanted;
+            engine.dirty_operations.push(&engine.operations, index);
+        }
     }
     return true;
 }
@@ -114,16 +120,26 @@ fn submit_timeout(
     engine.pending_cancels += 1;
 }
 
-fn advance_cancel(self: *Operation, engine: *Engine, index: u32) bool {
-    assert(self.cancelled);
-    if (self.waits or self.stage != .submitted) return true;
-    const entry = engine.sqe() orelse return false;
+/// Its time limit is to begin or to end, or it is to be cancelled.
+fn advance_submitted(self: *Operation, engine: *Engine, index: u32) bool {
+    if (self.waits or self.stage == .withdrawn) return true;
     var user_data: slots.UserData = .{
         .slot = @intCast(index),
-        .kind = .of(self.kind),
+        .kind = .time_limit,
         .generation = engine.operations.generation(index),
     };
-    const target = user_data;
+    var target = user_data;
+    if (self.stage == .submitted) {
+        if (self.limit == .wanted and !self.cancelled) {
+            const entry = engine.sqe() orelse return false;
+            timer.TimeLimit.prepare(entry, self, user_data);
+            self.limit = .running;
+            engine.pending_cancels += 1;
+        }
+        if (!self.cancelled and !self.timed_out) return true;
+        target.kind = .of(self.kind);
+    }
+    const entry = engine.sqe() orelse return false;
     user_data.kind = .cancel;
     control.Cancel.prepare(entry, target, user_data);
     engine.pending_cancels += 1;
@@ -140,13 +156,14 @@ pub fn cancel_missed(engine: *Engine, user_data: slots.UserData) void {
 
 const cancel_tries_max = 16;
 
-/// The next member of the chain has started: a cancel that waited for this can be sent.
+/// The next member of the chain has started: what waited for this can be sent.
 fn release_successor(self: *const Operation, engine: *Engine) void {
     if (self.next.generation == 0) return;
     const next = engine.operations.find(self.next.index, self.next.generation) orelse return;
     next.waits = false;
     if (mutation.is(.forget_cancel)) return;
-    if (!next.cancelled or next.stage != .submitted) return;
+    if (next.stage != .submitted) return;
+    if (!next.cancelled and next.limit != .wanted) return;
     engine.dirty_operations.push_front(&engine.operations, self.next.index);
 }
 
@@ -161,7 +178,12 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     release_successor(self, engine);
     registration.operation_done(engine, self);
     engine.dirty_operations.remove(&engine.operations, user_data.slot);
-    engine.operations.retire(user_data.slot);
+    if (self.limit == .running) {
+        self.stage = .over;
+        engine.dirty_operations.push_front(&engine.operations, user_data.slot);
+    } else {
+        engine.operations.retire(user_data.slot);
+    }
     if (!self.block.is_none()) engine.settled.append(user_data.slot);
     if (mutation.is(.release_block_early)) engine.transfers.release(&self.block);
 }

@@ -2,6 +2,7 @@
 //!
 //! The expected end of a time-out is -ETIME: what that means is its owner's business.
 
+const abi = @import("../abi.zig");
 const kernel = @import("../kernel.zig");
 const connection = @import("connection.zig");
 const Engine = @import("../engine.zig").Engine;
@@ -37,6 +38,38 @@ pub const LinkTimeout = struct {
         if (!fired) return;
         const target = engine.operations.find(user_data.slot, user_data.generation) orelse return;
         target.timed_out = true;
+    }
+};
+
+/// A time-out for what a worker of the kernel waits in: a LINK_TIMEOUT behind it is armed only when
+/// the worker comes back (seen on 6.18), so that it never fires. This TIMEOUT stands by itself,
+/// asks for the cancel when it expires, and is cancelled when the operation is faster.
+pub const TimeLimit = struct {
+    /// none ──submitted──▶ wanted ──next flush, its turn in the chain──▶ running ──its CQE──▶ none
+    pub const State = enum(u8) { none, wanted, running };
+
+    /// What a worker does otherwise waits for a device, and no cancel reaches it.
+    pub fn is_for(kind: abi.OperationKind) bool {
+        return kind == .splice or kind == .openat; // pipes, opening a FIFO: splice(2), fifo(7)
+    }
+
+    pub fn prepare(sqe: *kernel.Sqe, operation: *Operation, user_data: UserData) void {
+        Timeout.set(sqe, .TIMEOUT, operation.timeout_duration());
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const kernel.Cqe) void {
+        engine.pending_cancels -= 1;
+        const target = engine.operations.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        target.limit = .none;
+        if (target.stage == .over) {
+            engine.dirty_operations.remove(&engine.operations, user_data.slot);
+            return engine.operations.retire(user_data.slot);
+        }
+        if (cqe.res != kernel.errno.time) return;
+        target.timed_out = true;
+        engine.dirty_operations.push_front(&engine.operations, user_data.slot);
     }
 };
 

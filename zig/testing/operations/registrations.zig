@@ -190,6 +190,9 @@ fn update(run: *Run, resource: abi.Resource) Error!void {
 fn has_follower(run: *Run, resource: abi.Resource, place: u32) bool {
     for (run.by_slot) |entry| if (entry) |operation| {
         if (operation.previous == null) continue;
+        // A record that is still to be read may have ended it already.
+        const found = run.engine.operations.find(operation.index, operation.generation);
+        if (found == null) continue;
         const arguments = &operation.arguments;
         switch (resource) {
             .files => if (operation.uses_file and arguments.fd == place) return true,

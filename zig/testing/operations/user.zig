@@ -234,7 +234,8 @@ fn cancel(run: *Run) Error!void {
 pub fn cancel_one(run: *Run, operation: *Operation) Error!void {
     const engine = run.engine;
     // A record that is still to be read may have ended it already.
-    const present = engine.operations.find(operation.index, operation.generation);
+    const found = engine.operations.find(operation.index, operation.generation);
+    const present = if (found) |slot| if (slot.stage == .over) null else slot else null;
     const queued = if (present) |slot| slot.stage == .queued else false;
     const outcome = calls.cancel(engine, operation.index, operation.generation);
     const expected: i32 = if (present == null)
