@@ -23,6 +23,7 @@ test {
     _ = @import("kernel/simulated/outcomes.zig");
     _ = @import("kernel/simulated/provided.zig");
     _ = @import("kernel/simulated/chain_tests.zig");
+    _ = @import("kernel/simulated/send_tests.zig");
     _ = @import("kernel/simulated/tests.zig");
     _ = @import("kernel/simulated/volume.zig");
     _ = @import("testing/canary.zig");

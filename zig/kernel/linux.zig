@@ -79,6 +79,10 @@ pub const sqe_flag = struct {
     /// In `ioprio` of RECV, ACCEPT.
     pub const receive_multishot: u16 = linux.IORING_RECV_MULTISHOT;
     pub const accept_multishot: u16 = linux.IORING_ACCEPT_MULTISHOT;
+    /// In `ioprio` of SEND_ZC, SENDMSG_ZC: the notification says whether bytes were copied.
+    pub const report_usage: u16 = linux.IORING_SEND_ZC_REPORT_USAGE;
+    /// In `ioprio` of SEND_ZC: the bytes lie in the registered buffer `buf_index`.
+    pub const fixed_buffer: u16 = linux.IORING_RECVSEND_FIXED_BUF;
     /// In `rw_flags` of ASYNC_CANCEL.
     pub const cancel_all: u32 = linux.IORING_ASYNC_CANCEL_ALL;
     pub const cancel_fd: u32 = linux.IORING_ASYNC_CANCEL_FD;
@@ -94,6 +98,9 @@ pub const cqe_flag = struct {
     pub const notification: u32 = linux.IORING_CQE_F_NOTIF;
     pub const buffer_shift = linux.IORING_CQE_BUFFER_SHIFT;
 };
+
+/// The result of a notification whose send was copied, where `report_usage` asked.
+pub const notification_copied: i32 = @bitCast(@as(u32, linux.IORING_NOTIF_USAGE_ZC_COPIED));
 
 pub const socket_flag = struct {
     pub const cloexec: u32 = linux.SOCK.CLOEXEC;

@@ -6,23 +6,25 @@
 //! last CQE (I1). What only a bug of ours can cause is kept in `violation`. Called through
 //! `kernel.zig` by the engine, and directly by tests, which also drive the peers. Parts:
 //! `operations.zig` runs operations and chains, `streams.zig` and `system_calls.zig` perform,
-//! `network.zig` holds sockets, `peers.zig` the other ends, `volume.zig` files, `provided.zig`
-//! receive buffers, `registered.zig` the tables, `fate.zig` the dice, `outcomes.zig` the counts.
+//! `zero_copy.zig` notifies, `network.zig` holds sockets, `peers.zig` the other ends, `volume.zig`
+//! files, `provided.zig` receive buffers, `registered.zig` the tables, `fate.zig` the dice,
+//! `outcomes.zig` the counts.
 
 const std = @import("std");
 const assert = std.debug.assert;
 const system = @import("linux.zig");
 const seam = @import("../kernel.zig");
 const SocketAddress = @import("address.zig").SocketAddress;
+const Clock = @import("simulated/clock.zig").Clock;
 const Fate = @import("simulated/fate.zig").Fate;
 const Network = @import("simulated/network.zig").Network;
-const Clock = @import("simulated/clock.zig").Clock;
 const Provided = @import("simulated/provided.zig").Provided;
 const Registered = @import("simulated/registered.zig").Registered;
 const Volume = @import("simulated/volume.zig").Volume;
 const system_calls = @import("simulated/system_calls.zig");
 const none = @import("simulated/network.zig").none;
 const operations = @import("simulated/operations.zig");
+const zero_copy = @import("simulated/zero_copy.zig");
 const Operation = operations.Operation;
 const errno = system.errno;
 
@@ -65,6 +67,8 @@ pub const Simulated = struct {
     overflow_count: u32,
     pending: std.ArrayList(*Operation),
     spare: std.ArrayList(*Operation),
+    /// Zero-copy sends whose memory the kernel still has.
+    notifications: std.ArrayList(*Operation),
     /// The chain that the present submission is about.
     chain_head: ?*Operation,
     chain_tail: ?*Operation,
@@ -112,6 +116,7 @@ pub const Simulated = struct {
             .overflow_count = 0,
             .pending = .empty,
             .spare = .empty,
+            .notifications = .empty,
             .chain_head = null,
             .chain_tail = null,
             .connected = .empty,
@@ -125,7 +130,10 @@ pub const Simulated = struct {
     pub fn destroy(kernel: *Simulated) void {
         const allocator = kernel.allocator;
         for (kernel.pending.items) |operation| operations.abandon_followers(kernel, operation);
-        for ([_]*std.ArrayList(*Operation){ &kernel.pending, &kernel.spare }) |list| {
+        const lists = [_]*std.ArrayList(*Operation){
+            &kernel.pending, &kernel.spare, &kernel.notifications,
+        };
+        for (lists) |list| {
             for (list.items) |operation| {
                 operation.parts.deinit(allocator);
                 allocator.destroy(operation);
@@ -326,6 +334,7 @@ pub const Simulated = struct {
     pub fn close(kernel: *Simulated) void {
         if (kernel.closed) kernel.violate("closed twice");
         kernel.closed = true;
+        zero_copy.abandon(kernel);
     }
 
     pub fn buffer_ring_register(
@@ -387,10 +396,10 @@ pub const Simulated = struct {
     pub fn buffers_unregister(kernel: *Simulated) void {
         const registered = &kernel.registered;
         if (!registered.buffers_registered) kernel.violate("no buffers are registered");
-        for (kernel.pending.items) |operation| {
-            if (operations.chain_has_fixed_buffer(operation)) {
+        for ([_][]*Operation{ kernel.pending.items, kernel.notifications.items }) |list| {
+            for (list) |operation| if (operations.chain_has_fixed_buffer(operation)) {
                 kernel.violate("buffers are unregistered that an operation uses");
-            }
+            };
         }
         registered.buffers.clearRetainingCapacity();
         registered.buffers_registered = false;

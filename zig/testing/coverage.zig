@@ -15,6 +15,9 @@ const whole_row_absent = std.EnumArray(Row, ?[]const u8).initDefault(@as(?[]cons
     .receive_plain = "the engine receives into provided buffers only",
     .send = "every stream send carries MSG_WAITALL (K1)",
     .sendmsg = "every stream send carries MSG_WAITALL (K1)",
+    .send_zero_copy = "connections send staged bytes",
+    .sendmsg_zero_copy = "connections send staged bytes",
+    .notification = "connections send staged bytes",
     .link_timeout = "connections and listeners set no time-outs",
     .system_call = "a user's operation: operations/coverage.zig demands it by kind",
 });
@@ -26,10 +29,12 @@ pub fn absent(row: Row, column: Column) ?[]const u8 {
         .full => null,
         .short => switch (row) {
             .receive_selected, .receive_multishot, .send_all, .sendmsg_all => null,
+            .send_zero_copy, .sendmsg_zero_copy, .notification => null,
             else => "it moves no bytes",
         },
         .errno => switch (row) {
             .nop, .timeout => "it touches nothing that could fail",
+            .notification => "it says that memory is free, and nothing else",
             .cancel_all => "its answer is a count; a closed descriptor would be our own bug",
             else => null,
         },

@@ -10,6 +10,8 @@ pub const ByteQueue = struct {
     memory: []u8,
     head: usize = 0,
     len: usize = 0,
+    /// All that was ever taken; what is no longer here was read or lost.
+    written: u64 = 0,
 
     pub fn space(queue: *const ByteQueue) usize {
         return queue.memory.len - queue.len;
@@ -24,6 +26,7 @@ pub const ByteQueue = struct {
         @memcpy(queue.memory[start..][0..first], bytes[0..first]);
         @memcpy(queue.memory[0 .. taken - first], bytes[first..taken]);
         queue.len += taken;
+        queue.written += taken;
         return taken;
     }
 

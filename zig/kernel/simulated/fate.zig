@@ -44,6 +44,10 @@ pub const Faults = struct {
     short: u16 = 0,
     /// An operation has nothing to say for up to a tenth of a second.
     slow: u16 = 0,
+    /// A zero-copy send is copied: its notification waits for no peer.
+    copied: u16 = 0,
+    /// A notification that could come is left for a later enter.
+    notify_late: u16 = 0,
     /// A registered buffer is refused (-ENOMEM).
     buffer_set: u16 = 0,
 };

@@ -30,7 +30,14 @@ pub fn import(kernel: *Simulated, operation: *Operation, sqe: *const system.Sqe)
             return import_message(kernel, operation, sqe)
         else if (!operation.selects)
             add_part(kernel, operation, sqe.addr, sqe.len),
-        .sendmsg, .sendmsg_all => return import_message(kernel, operation, sqe),
+        .sendmsg, .sendmsg_all, .sendmsg_zero_copy => return import_message(kernel, operation, sqe),
+        .send_zero_copy => {
+            if (sqe.ioprio & system.sqe_flag.fixed_buffer != 0) {
+                if (!kernel.registered.holds(sqe.buf_index, sqe.addr, sqe.len)) return errno.fault;
+                operation.fixed_buffer = true;
+            }
+            add_part(kernel, operation, sqe.addr, sqe.len);
+        },
         .shutdown => if (sqe.len > shut_both) return errno.inval,
         .system_call => return system_calls.import(kernel, operation, sqe),
         else => {},

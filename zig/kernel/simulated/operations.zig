@@ -18,6 +18,7 @@ const cancel = @import("cancel.zig");
 const importing = @import("importing.zig");
 const streams = @import("streams.zig");
 const system_calls = @import("system_calls.zig");
+const zero_copy = @import("zero_copy.zig");
 const Path = @import("volume.zig").Path;
 const Row = @import("outcomes.zig").Row;
 const Column = @import("outcomes.zig").Column;
@@ -55,6 +56,9 @@ pub const Operation = struct {
     done: usize,
     /// Of the bytes taken so far; of all of them where they are written to a file.
     hash: std.hash.Wyhash,
+    /// Of a zero-copy send: where its bytes are, and whether they were copied.
+    reach: ?zero_copy.Reach,
+    copied: bool,
     /// When a time-out expires; before which anything else cannot go on.
     deadline_ns: u64,
     target: SocketAddress,
@@ -88,6 +92,7 @@ pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
         kernel.violate("buffer select with another operation or group than is simulated");
     }
     const operation = take(kernel, sqe);
+    if (zero_copy.is_zero_copy(operation)) zero_copy.check(kernel, sqe);
     if (operation.row == .link_timeout) {
         const timed = kernel.chain_tail orelse return refuse_timeout(kernel, operation);
         if (timed.timeout != null) return refuse_timeout(kernel, operation);
@@ -139,6 +144,8 @@ fn row_of(sqe: *const system.Sqe) Row {
         .RECVMSG => .receive_plain,
         .SEND => if (wait_all) .send_all else .send,
         .SENDMSG => if (wait_all) .sendmsg_all else .sendmsg,
+        .SEND_ZC => .send_zero_copy,
+        .SENDMSG_ZC => .sendmsg_zero_copy,
         .SHUTDOWN => .shutdown,
         else => .system_call,
     };
@@ -168,6 +175,8 @@ pub fn take(kernel: *Simulated, sqe: *const system.Sqe) *Operation {
         .total = 0,
         .done = 0,
         .hash = .init(0),
+        .reach = null,
+        .copied = false,
         .deadline_ns = 0,
         .target = undefined,
         .name = 0,
@@ -260,11 +269,12 @@ fn is_fixed_file(sqe: *const system.Sqe) bool {
 /// Attempts `count` pending operations, picked at random.
 pub fn progress(kernel: *Simulated, count: u32) void {
     for (0..count) |_| {
-        if (kernel.pending.items.len == 0) return;
+        if (kernel.pending.items.len == 0) break;
         const at = kernel.fate.below(@intCast(kernel.pending.items.len));
         if (kernel.fate.strikes("delayed")) continue;
         attempt(kernel, kernel.pending.items[at]);
     }
+    zero_copy.notify(kernel, true);
 }
 
 /// Attempts each pending operation once: nothing that could go on is left alone.
@@ -276,6 +286,7 @@ pub fn progress_all(kernel: *Simulated) void {
         at -= 1;
         if (at < kernel.pending.items.len) attempt(kernel, kernel.pending.items[at]);
     }
+    zero_copy.notify(kernel, false);
 }
 
 pub fn next_deadline(kernel: *const Simulated) ?u64 {
@@ -313,7 +324,9 @@ fn attempt(kernel: *Simulated, operation: *Operation) void {
         .connect => streams.connect(kernel, operation),
         .receive_plain, .receive_selected, .receive_multishot => streams.receive(kernel, operation),
         .send, .send_all, .sendmsg, .sendmsg_all => streams.send(kernel, operation),
+        .send_zero_copy, .sendmsg_zero_copy => streams.send(kernel, operation),
         .system_call => system_calls.attempt(kernel, operation),
+        .notification => unreachable, // no operation of its own
         .nop, .cancel, .cancel_all => unreachable, // these complete when they start
     }
 }
@@ -372,7 +385,8 @@ fn finish_with(
         else => if (result < 0) .errno else column,
     });
     verify_memory(kernel, operation);
-    kernel.post(operation.user_data, result, flags);
+    const promised = zero_copy.promises(operation);
+    kernel.post(operation.user_data, result, if (promised) system.cqe_flag.more else flags);
     release(kernel, operation);
     const at = std.mem.lastIndexOfScalar(*Operation, kernel.pending.items, operation).?;
     _ = kernel.pending.swapRemove(at);
@@ -382,7 +396,7 @@ fn finish_with(
     }
     const next = operation.next;
     const goes_on = operation.hard or !breaks(operation, result, column);
-    recycle(kernel, operation);
+    give_back(kernel, operation, promised);
     if (next) |follower| go_on_with(kernel, follower, goes_on);
 }
 
@@ -392,7 +406,11 @@ fn go_on_with(kernel: *Simulated, follower: *Operation, goes_on: bool) void {
 
 fn drop_unstarted(kernel: *Simulated, operation: *Operation) void {
     kernel.post(operation.user_data, errno.canceled, 0);
-    recycle(kernel, operation);
+    give_back(kernel, operation, zero_copy.promises(operation));
+}
+
+fn give_back(kernel: *Simulated, operation: *Operation, promised: bool) void {
+    if (promised) zero_copy.owe(kernel, operation) else recycle(kernel, operation);
 }
 
 /// What has not all been read or written breaks a chain; so does a send or receive that was to be
@@ -446,9 +464,10 @@ pub fn recycle(kernel: *Simulated, operation: *Operation) void {
 }
 
 /// The kernel may have read the bytes only now: they must be what they were (I1).
-fn verify_memory(kernel: *Simulated, operation: *Operation) void {
+pub fn verify_memory(kernel: *Simulated, operation: *Operation) void {
     var left = switch (operation.row) {
         .send, .send_all, .sendmsg, .sendmsg_all => operation.done,
+        .send_zero_copy, .sendmsg_zero_copy => operation.done,
         .system_call => if (system_calls.is_write(&operation.sqe)) operation.total else return,
         else => return,
     };

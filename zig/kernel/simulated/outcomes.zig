@@ -18,6 +18,11 @@ pub const Row = enum {
     send_all,
     sendmsg,
     sendmsg_all,
+    send_zero_copy,
+    sendmsg_zero_copy,
+    /// The second CQE of a zero-copy send: full if nothing was copied, short if it was, cancelled
+    /// if the send never began.
+    notification,
     shutdown,
     close,
     cancel,

@@ -8,6 +8,7 @@ const std = @import("std");
 const system = @import("../linux.zig");
 const simulated = @import("../simulated.zig");
 const operations = @import("operations.zig");
+const zero_copy = @import("zero_copy.zig");
 const Column = @import("outcomes.zig").Column;
 const Operation = operations.Operation;
 const Simulated = simulated.Simulated;
@@ -151,6 +152,7 @@ pub fn send(kernel: *Simulated, operation: *Operation) void {
                 const taken: usize = @intCast(result);
                 operation.hash.update(bytes[0..taken]);
                 operation.done += taken;
+                if (zero_copy.is_zero_copy(operation)) zero_copy.sent(kernel, operation);
                 if (taken < bytes.len and !operation.wait_all) break;
                 if (taken < bytes.len and kernel.fate.chance(500)) return; // goes on later
             },

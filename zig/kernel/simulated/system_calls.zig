@@ -124,6 +124,7 @@ pub fn plain(kernel: *Simulated, sqe: *const system.Sqe) i32 {
             return errno.notsup;
         },
         .ACCEPT, .CONNECT, .SEND, .RECV, .SENDMSG, .RECVMSG => return errno.notsup,
+        .SEND_ZC, .SENDMSG_ZC => return errno.notsup,
         else => {},
     }
     var call = sqe.*;

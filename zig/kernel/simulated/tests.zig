@@ -13,21 +13,21 @@ const errno = system.errno;
 const expect = std.testing.expect;
 const expectEqual = std.testing.expectEqual;
 
-const Bench = struct {
+pub const Bench = struct {
     kernel: *Simulated,
     fd: i32 = -1,
     peer: u32 = 0,
 
-    fn open(config: simulated.Config) !Bench {
+    pub fn open(config: simulated.Config) !Bench {
         return .{ .kernel = try .create(std.testing.allocator, config) };
     }
 
-    fn close(bench: *Bench) void {
+    pub fn close(bench: *Bench) void {
         bench.kernel.close();
         bench.kernel.destroy();
     }
 
-    fn put(bench: *Bench, opcode: system.Op, fd: i32, user_data: u64) *system.Sqe {
+    pub fn put(bench: *Bench, opcode: system.Op, fd: i32, user_data: u64) *system.Sqe {
         const sqe = bench.kernel.sqe().?;
         sqe.opcode = opcode;
         sqe.fd = fd;
@@ -36,7 +36,7 @@ const Bench = struct {
     }
 
     /// The next completion; the test fails if none comes.
-    fn take(bench: *Bench) !Cqe {
+    pub fn take(bench: *Bench) !Cqe {
         for (0..1000) |_| {
             const waiting = bench.kernel.cqes();
             if (waiting.len > 0) {
@@ -49,14 +49,14 @@ const Bench = struct {
         return error.NothingCompleted;
     }
 
-    fn expect_next(bench: *Bench, user_data: u64, result: i32) !u32 {
+    pub fn expect_next(bench: *Bench, user_data: u64, result: i32) !u32 {
         const cqe = try bench.take();
         try expectEqual(user_data, cqe.user_data);
         try expectEqual(result, cqe.res);
         return cqe.flags;
     }
 
-    fn expect_idle(bench: *Bench) !void {
+    pub fn expect_idle(bench: *Bench) !void {
         for (0..50) |_| _ = bench.kernel.enter(1, 1);
         try expectEqual(@as(usize, 0), bench.kernel.cqes().len);
     }
@@ -71,7 +71,7 @@ const Bench = struct {
     }
 
     /// An accepted connection and its peer.
-    fn connection(bench: *Bench) !void {
+    pub fn connection(bench: *Bench) !void {
         const listener = try bench.listen();
         var name: SocketAddress = undefined;
         try expectEqual(@as(i32, 0), bench.kernel.address(listener, .local, &name));
@@ -89,7 +89,7 @@ const Bench = struct {
         sqe.ioprio = system.sqe_flag.receive_multishot;
     }
 
-    fn send(bench: *Bench, bytes: []const u8, flags: u32, user_data: u64) void {
+    pub fn send(bench: *Bench, bytes: []const u8, flags: u32, user_data: u64) void {
         const sqe = bench.put(.SEND, bench.fd, user_data);
         sqe.addr = @intFromPtr(bytes.ptr);
         sqe.len = @intCast(bytes.len);
