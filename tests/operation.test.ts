@@ -6,19 +6,23 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { OperationKind } from "../ts/abi.ts";
 import { prepare, Ring, type OperationName } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
 import { descriptors } from "./support/descriptors.ts";
-import { file, folder, pipe, rejected, thrown } from "./support/operations.ts";
+import {
+  FILE_KINDS,
+  file,
+  folder,
+  pipe,
+  rejected,
+  RING_KINDS,
+  SOCKET_KINDS,
+  thrown,
+} from "./support/operations.ts";
 import { turns, until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
-
-const MASKED: OperationName[] = [
-  "nop", "read", "write", "readv", "writev", "fsync", "datasync", "openat", "close", "statx",
-  "fallocate", "ftruncate", "sync_file_range", "splice", "rename", "unlink", "mkdir", "link",
-  "symlink",
-];
 
 let made = 0;
 
@@ -128,7 +132,7 @@ const CASES: [OperationName, (ring: Ring) => Promise<void>][] = [
 
 describe.each(["ring", "plain"] as const)("by way of the %s, an operation", (way) => {
   test.each(CASES)("%s does what its system call does", async (kind, run) => {
-    await using ring = new Ring({ disable: way === "plain" ? MASKED : [] });
+    await using ring = new Ring({ disable: way === "plain" ? FILE_KINDS : [] });
     await run(ring);
     const { ring: through, plain } = ring.operationCount(kind);
     expect({ through: through > 0, plain: plain > 0 }).toEqual({
@@ -136,6 +140,29 @@ describe.each(["ring", "plain"] as const)("by way of the %s, an operation", (way
       plain: way === "plain",
     });
   });
+});
+
+test("every kind is run through the ring, and by its plain call where it has one", () => {
+  const kinds = [...FILE_KINDS, ...SOCKET_KINDS, ...RING_KINDS];
+  expect(kinds.toSorted()).toEqual(Object.keys(OperationKind).sort() as typeof kinds);
+  expect(CASES.map(([kind]) => kind)).toEqual([...FILE_KINDS]);
+  for (const kind of RING_KINDS) {
+    expect([kind, thrown(() => new Ring({ disable: [kind] })).code]).toEqual([kind, "EINVAL"]);
+  }
+});
+
+test("timers and registered buffers go through the ring", async () => {
+  await using ring = new Ring();
+  using own = file("fixed");
+  const [buffer] = ring.buffers.register([new SharedArrayBuffer(5)]);
+  if (buffer === undefined) throw new Error("no buffer");
+  await ring.timeout(0);
+  expect((await ring.read(own.fd, buffer, { at: 0 })).bytes).toBe(5);
+  expect((await ring.write(own.fd, buffer, { at: 5 })).bytes).toBe(5);
+  expect(own.text()).toBe("fixedfixed");
+  for (const kind of ["timeout", "read_fixed", "write_fixed"] as const) {
+    expect([kind, ring.operationCount(kind)]).toEqual([kind, { ring: 1, plain: 0 }]);
+  }
 });
 
 describe("a callback", () => {

@@ -4,8 +4,8 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, readFileSync, readlinkSync } from "node:fs";
-import { Ring } from "../ts/index.ts";
-import { rejected } from "./support/operations.ts";
+import { BufferPool, prepare, Ring } from "../ts/index.ts";
+import { rejected, SOCKET_KINDS, thrown } from "./support/operations.ts";
 import { until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
@@ -25,11 +25,14 @@ async function pair(ring: Ring) {
   return { client, server: accepted.fd, address: accepted.address, [Symbol.dispose]: close };
 }
 
-/** The port that a listening descriptor has, as the kernel tells it in /proc. */
+const text = (bytes: Uint8Array = new Uint8Array()) => Buffer.from(bytes).toString();
+
+/** The port that a bound descriptor has, as the kernel tells it in /proc. */
 function portOf(fd: number): number {
   const link = readlinkSync(`/proc/self/fd/${fd}`);
   const inode = /\d+/.exec(link)?.[0];
-  const rows = readFileSync("/proc/net/tcp", "utf8").trim().split("\n");
+  const tables = ["tcp", "tcp6", "udp", "udp6"].map((name) => `/proc/net/${name}`);
+  const rows = tables.flatMap((path) => readFileSync(path, "utf8").trim().split("\n"));
   for (const row of rows) {
     const columns = row.trim().split(/\s+/);
     if (columns[9] === inode) return Number.parseInt(columns[1]?.split(":")[1] ?? "", 16);
@@ -50,13 +53,13 @@ describe("sockets", () => {
     expect((await ring.recv(both.server, bytes)).bytes).toBe(0);
   });
 
-  test("messages of several buffers, with the sender's address", async () => {
+  test("messages of several buffers; on a stream they name no sender", async () => {
     await using ring = new Ring();
     using both = await pair(ring);
     expect((await ring.sendmsg(both.client, ["ab", Buffer.from("cde")])).bytes).toBe(5);
     const parts = [new Uint8Array(1), new Uint8Array(9)];
     const message = await ring.recvmsg(both.server, parts);
-    expect([message.bytes, message.buffer]).toEqual([5, parts]);
+    expect([message.bytes, message.buffer, message.address]).toEqual([5, parts, null]);
     expect(Buffer.from(parts[1]?.subarray(0, 4) ?? "").toString()).toBe("bcde");
   });
 
@@ -90,11 +93,109 @@ describe("sockets", () => {
     await ring.listen(listener);
     const client = await ring.socket("unix");
     const [accepted] = await Promise.all([ring.accept(listener), ring.connect(client, { unix })]);
+    expect(accepted.address).toBeNull();
     await ring.send(accepted.fd, "over unix");
     const bytes = new Uint8Array(9);
     await ring.recv(client, bytes);
     expect(Buffer.from(bytes).toString()).toBe("over unix");
     for (const fd of [listener, client, accepted.fd]) closeSync(fd);
+  });
+});
+
+describe.each(["ring", "plain"] as const)("by way of the %s", (way) => {
+  test("sockets are made, named, opened and shut with the same results", async () => {
+    await using ring = new Ring({ disable: way === "plain" ? SOCKET_KINDS : [] });
+    using both = await pair(ring);
+    const bytes = new Uint8Array(2);
+    expect(await ring.poll(both.client, "write")).toBe(4);
+    await ring.send(both.client, "a");
+    await ring.sendmsg(both.client, ["b"]);
+    await ring.recv(both.server, bytes, { length: 1 });
+    await ring.recvmsg(both.server, [bytes.subarray(1)]);
+    expect(text(bytes)).toBe("ab");
+    expect(await ring.shutdown(both.client, "write")).toBe(0);
+    expect((await ring.recv(both.server, bytes)).bytes).toBe(0);
+    // What fails, fails the same way.
+    expect((await rejected(ring.shutdown(9999))).code).toBe("EBADF");
+    expect((await rejected(ring.bind(both.client, { unix: "x" }))).code).toBe("EINVAL");
+    expect((await rejected(ring.listen(both.client))).code).toBe("EINVAL");
+    expect((await rejected(ring.socket(99, "stream"))).code).toBe("EAFNOSUPPORT");
+    const kinds = [
+      "accept", "connect", "send", "recv", "sendmsg", "recvmsg", "poll", ...SOCKET_KINDS,
+    ] as const;
+    for (const kind of kinds) {
+      const { ring: through, plain } = ring.operationCount(kind);
+      const masked = way === "plain" && (SOCKET_KINDS as readonly string[]).includes(kind);
+      expect([kind, through > 0, plain > 0]).toEqual([kind, !masked, masked]);
+    }
+  });
+});
+
+describe("datagrams", () => {
+  const families = {
+    ipv4: { bind: { hostname: "127.0.0.1", port: 0 }, host: "127.0.0.1" },
+    ipv6: { bind: { hostname: "::1", port: 0 }, host: "::1" },
+  } as const;
+
+  test.each(["ipv4", "ipv6"] as const)("over %s go to an address, and say theirs", async (name) => {
+    await using ring = new Ring();
+    const { bind, host } = families[name];
+    const [one, other] = [await ring.socket(name, "datagram"), await ring.socket(name, "datagram")];
+    for (const fd of [one, other]) await ring.bind(fd, bind);
+    const [from, to] = [one, other].map((fd) => ({ hostname: host, port: portOf(fd) }));
+    if (from === undefined || to === undefined) throw new Error("no address");
+    expect((await ring.sendmsg(one, ["da", Buffer.from("tagram")], { to })).bytes).toBe(8);
+    const parts = [new Uint8Array(3), new Uint8Array(16)];
+    const message = await ring.recvmsg(other, parts);
+    expect([message.bytes, text(parts[0]), text(parts[1]?.subarray(0, 5))]).toEqual([
+      8, "dat", "agram",
+    ]);
+    expect(message.address).toEqual({ family: name, host, port: from.port });
+    // The answer goes where it came from, out of memory that is used in place.
+    using buffer = new BufferPool({ ring, size: 5, count: 1 }).acquire();
+    buffer?.bytes.set(Buffer.from("reply"));
+    if (buffer === null) throw new Error("no buffer");
+    expect((await ring.sendmsg(other, [buffer], { to: from })).bytes).toBe(5);
+    expect(text(buffer.bytes)).toBe("reply");
+    const reply = new Uint8Array(8);
+    const seen: unknown[] = [];
+    ring.recvmsg(one, [reply], (result, received) => seen.push(result, received.address));
+    await ring.drain();
+    expect(seen).toEqual([5, { family: name, host, port: to.port }]);
+    expect(text(reply.subarray(0, 5))).toBe("reply");
+    for (const fd of [one, other]) closeSync(fd);
+  });
+
+  test("over Unix sockets go to a name; who has none is null", async () => {
+    await using ring = new Ring();
+    const unix = `\0bun-uring-datagrams-${process.pid}`;
+    const [named, nameless] = [
+      await ring.socket("unix", "datagram"),
+      await ring.socket("unix", "datagram"),
+    ];
+    await ring.bind(named, { unix });
+    const bytes = new Uint8Array(8);
+    expect((await ring.sendmsg(named, ["own"], { to: { unix } })).bytes).toBe(3);
+    expect((await ring.recvmsg(named, [bytes])).address).toEqual({
+      family: "unix", host: unix, port: 0,
+    });
+    expect((await ring.sendmsg(nameless, ["who"], { to: { unix } })).bytes).toBe(3);
+    expect((await ring.recvmsg(named, [bytes])).address).toBeNull();
+    await prepare.sendmsg({ to: { unix } }).file(nameless).buffer(["prepared"]).submit(ring);
+    expect((await ring.recvmsg(named, [bytes])).bytes).toBe(8);
+    expect(text(bytes)).toBe("prepared");
+    for (const fd of [named, nameless]) closeSync(fd);
+  });
+
+  test("go nowhere without an address, and to none that is no address", async () => {
+    await using ring = new Ring();
+    const fd = await ring.socket("ipv4", "datagram");
+    expect((await rejected(ring.sendmsg(fd, ["x"]))).code).toBe("EDESTADDRREQ");
+    for (const to of [{}, { hostname: "localhost", port: 1 }, { hostname: "::1" }, "x", null]) {
+      const { code, phase } = thrown(() => ring.sendmsg(fd, ["x"], { to: to as never }));
+      expect([Bun.inspect(to), code, phase]).toEqual([Bun.inspect(to), "EINVAL", "submission"]);
+    }
+    closeSync(fd);
   });
 });
 

@@ -123,9 +123,7 @@ describe("an error that ends the ring", () => {
 });
 
 describe("features", () => {
-  test("that are unknown, or operations without a plain call, are refused in disable", () => {
-    for (const name of ["nothing", "accept", "poll", "timeout"]) {
-      expect(thrown(() => new Ring({ disable: [name as never] })).code).toBe("EINVAL");
-    }
+  test("that are unknown are refused in disable", () => {
+    expect(thrown(() => new Ring({ disable: ["nothing" as never] })).code).toBe("EINVAL");
   });
 });

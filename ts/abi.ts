@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x30ba1aa2;
+export const ABI_HASH = 0xc8801f4a;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -143,6 +143,7 @@ export const OperationOption = {
   multishot: 2,
   registered_file: 3,
   native_memory: 4,
+  addressed: 5,
 } as const;
 export type OperationOption = (typeof OperationOption)[keyof typeof OperationOption];
 

@@ -30,6 +30,7 @@ export type {
   Accepted,
   Message,
   MessageOptions,
+  SendMessageOptions,
   SocketAddress,
   SocketTransferOptions,
 } from "./operation/socket.ts";

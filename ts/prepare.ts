@@ -196,7 +196,8 @@ export const prepare = {
   recv: () => make<"recv", Part>("recv", BOTH),
   readv: () => make<"readv", Part>("readv", BOTH),
   writev: () => make<"writev", Part>("writev", BOTH),
-  sendmsg: () => make<"sendmsg", Part>("sendmsg", BOTH),
+  sendmsg: (options: { to?: SocketAddress } = {}) =>
+    make<"sendmsg", Part>("sendmsg", BOTH, [], options),
   recvmsg: () => make<"recvmsg", Part>("recvmsg", BOTH),
   fsync: () => make<"fsync", "file">("fsync", FILE),
   datasync: () => make<"datasync", "file">("datasync", FILE),

@@ -281,6 +281,8 @@ pub const OperationOption = enum(u32) {
     registered_file = 3,
     /// `address` is memory that the kernel may use as it is; else the library's own is used.
     native_memory = 4,
+    /// The input begins with the `Address` to send to: sendmsg.
+    addressed = 5,
 };
 
 /// What an operation is started with; written before `bu_operation_start`, read within it.

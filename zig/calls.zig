@@ -199,7 +199,6 @@ fn begin(
     self.arguments = arguments.*;
     self.options = arguments.options;
     self.timed = arguments.timeout_ms >= 0;
-    self.input_len = @intCast(input.len);
     if (engine.batch == null) self.options &= ~(link_bits); // nothing could follow
     const outcome = preparation.set_up(engine, self, input);
     if (outcome < 0) {

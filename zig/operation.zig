@@ -272,6 +272,10 @@ pub const Operation = struct {
             const address = operation.socket_address();
             header.name = @ptrCast(&address.bytes);
             header.namelen = address.bytes.len;
+        } else if (operation.option(.addressed)) {
+            const address = operation.socket_address();
+            header.name = @ptrCast(&address.bytes);
+            header.namelen = address.len;
         }
         return header;
     }

@@ -15,8 +15,12 @@ const errno = seam.errno;
 pub fn check_arguments(
     kind: abi.OperationKind,
     arguments: *const abi.Arguments,
-    input: []const u8,
+    whole: []const u8,
 ) i32 {
+    const input = if (is_addressed(arguments)) data: {
+        if (kind != .sendmsg or whole.len < @sizeOf(abi.Address)) return errno.inval;
+        break :data whole[@sizeOf(abi.Address)..];
+    } else whole;
     if (!(arguments.timeout_ms <= timeout_ms_max)) return errno.inval; // NaN fails it too
     if (!position_valid(arguments.offset)) return errno.inval;
     if (!position_valid(arguments.offset_second)) return errno.inval;
@@ -39,6 +43,10 @@ pub fn check_arguments(
         else => arguments.fd >= 0,
     };
     return if (sound) 0 else errno.inval;
+}
+
+fn is_addressed(arguments: *const abi.Arguments) bool {
+    return arguments.options >> @intFromEnum(abi.OperationOption.addressed) & 1 != 0;
 }
 
 /// Registered files only where the descriptor is the subject, not a directory or a type.
@@ -78,8 +86,10 @@ fn check_paths(input: []const u8, count: usize, first_len: u32) i32 {
 }
 
 /// Memory, copies and registered resources: all that can fail before the operation is on its way.
-pub fn set_up(engine: *Engine, self: *Operation, input: []const u8) i32 {
+pub fn set_up(engine: *Engine, self: *Operation, whole: []const u8) i32 {
     const output_len = output_size(self);
+    const input = if (self.option(.addressed)) whole[@sizeOf(abi.Address)..] else whole;
+    self.input_len = @intCast(input.len);
     if (input.len > 0 or output_len > 0 or needs_block(self)) {
         const size = Operation.block_size(@intCast(input.len), output_len);
         self.block = engine.transfers.acquire(size) catch return errno.nomem;
@@ -95,9 +105,8 @@ pub fn set_up(engine: *Engine, self: *Operation, input: []const u8) i32 {
         const outcome = read_vectors(self);
         if (outcome < 0) return outcome;
     }
-    if (self.kind == .bind or self.kind == .connect) {
-        const text: *align(1) const abi.Address = @ptrCast(self.input().ptr);
-        const copy = text.*;
+    if (self.kind == .bind or self.kind == .connect or self.option(.addressed)) {
+        const copy = std.mem.bytesToValue(abi.Address, whole[0..@sizeOf(abi.Address)]);
         self.socket_address().* = seam.SocketAddress.from_boundary(&copy) orelse
             return errno.inval;
     }

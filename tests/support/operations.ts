@@ -5,7 +5,22 @@
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { UringError } from "../../ts/index.ts";
+import type { OperationName, UringError } from "../../ts/index.ts";
+
+/** Kinds with a plain system call that does the same, by the test that runs them both ways. */
+export const FILE_KINDS = [
+  "nop", "read", "write", "readv", "writev", "fsync", "datasync", "sync_file_range", "fallocate",
+  "ftruncate", "openat", "close", "statx", "splice", "rename", "unlink", "mkdir",
+  "link", "symlink",
+] as const satisfies OperationName[];
+export const SOCKET_KINDS = [
+  "socket", "bind", "listen", "shutdown",
+] as const satisfies OperationName[];
+/** Those wait for somebody else, or are the ring's own: no plain call does the same. */
+export const RING_KINDS = [
+  "accept", "connect", "send", "recv", "sendmsg", "recvmsg", "poll", "timeout", "read_fixed",
+  "write_fixed",
+] as const satisfies OperationName[];
 
 export const folder = mkdtempSync(join(tmpdir(), "bun-uring-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));

@@ -4,7 +4,7 @@
 // whole connections natively and are faster for streams.
 
 import { isIP } from "node:net";
-import { ARGUMENTS_WORDS, OperationKind } from "../abi.ts";
+import { ARGUMENTS_WORDS, OperationKind, OperationOption } from "../abi.ts";
 import {
   carry,
   CopiedInput,
@@ -21,6 +21,7 @@ import {
   callbackOf,
   launch,
   optionsOf,
+  setOption,
   type Callback,
   type Cargo,
   type Operation,
@@ -45,13 +46,18 @@ export interface Accepted {
 
 /** What `recvmsg` yields. */
 export interface Message<B> extends Transferred<readonly B[]> {
-  /** The sender; null on a connected socket. */
+  /** The sender of a datagram; null on a stream, or if the sender has no address. */
   address: NumericAddress | null;
 }
 
 export interface MessageOptions extends OperationOptions {
   /** MSG_ flags of send(2), recv(2). */
   flags?: number | undefined;
+}
+
+export interface SendMessageOptions extends MessageOptions {
+  /** Where a datagram goes, on a socket that is not connected. */
+  to?: SocketAddress | undefined;
 }
 
 export interface SocketTransferOptions extends MessageOptions, RangeOptions {}
@@ -116,8 +122,53 @@ class AcceptedCargo implements Cargo<Accepted> {
   }
 }
 
+/** Null for a peer without a name, such as a Unix socket that was never bound. */
 function addressOfOperation(engine: Engine, index: number): NumericAddress | null {
-  return readAddress((out) => native.bu_operation_address(engine.handle, index, out));
+  const address = readAddress((out) => native.bu_operation_address(engine.handle, index, out));
+  return address?.host === "" ? null : address;
+}
+
+/** Vectors behind the address that they go to. */
+class AddressedCargo<B> implements Cargo<Transferred<readonly B[]>> {
+  readonly #vectors: Cargo<Transferred<readonly B[]>>;
+  readonly #to: Uint8Array;
+
+  constructor(vectors: Cargo<Transferred<readonly B[]>>, to: Uint8Array) {
+    this.#vectors = vectors;
+    this.#to = to;
+  }
+
+  get input(): Uint8Array {
+    const { input } = this.#vectors;
+    if (input === null) return this.#to;
+    const bytes = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
+    return Buffer.concat([this.#to, bytes]);
+  }
+
+  get buffer(): unknown {
+    return this.#vectors.buffer;
+  }
+
+  board(engine: Engine, kind: string, fd: number): void {
+    this.#vectors.board(engine, kind, fd);
+    setOption(engine, OperationOption.addressed);
+  }
+
+  land(engine: Engine, index: number, result: number): number {
+    return this.#vectors.land(engine, index, result);
+  }
+
+  orphan(): void {
+    this.#vectors.orphan();
+  }
+
+  value(bytes: number): Transferred<readonly B[]> {
+    return this.#vectors.value(bytes);
+  }
+
+  detail(result: number): unknown {
+    return this.#vectors.detail(result);
+  }
 }
 
 /** Vectors and the sender's address. */
@@ -286,17 +337,22 @@ export class SocketOperations extends PathOperations {
     return launch(this, kind, descriptor, cargo, given, told);
   }
 
-  /** Sends several buffers as one message. Callback: `(result, buffers)`. sendmsg(2) */
+  /**
+   * Sends several buffers as one message; a datagram also without a connection, `to` an address.
+   * Callback: `(result, buffers)`. sendmsg(2)
+   */
   sendmsg<B extends Source>(
     fd: File,
     buffers: readonly B[],
-    options?: MessageOptions | Callback<readonly B[]>,
+    options?: SendMessageOptions | Callback<readonly B[]>,
     callback?: Callback<readonly B[]>,
   ): Operation<Transferred<readonly B[]>> {
-    const given = optionsOf("sendmsg", options as MessageOptions);
+    const given = optionsOf("sendmsg", options as SendMessageOptions);
     const told = callbackOf("sendmsg", options, callback);
     const flags = flagsOf("sendmsg", given.flags);
-    const cargo = carryVectors("sendmsg", buffers, false);
+    const vectors = carryVectors("sendmsg", buffers, false);
+    const to = given.to === undefined ? null : addressOfSocket("sendmsg", given.to);
+    const cargo = to === null ? vectors : new AddressedCargo(vectors, to);
     const descriptor = this.prepareFile("sendmsg", fd);
     this.memory.arguments.integers[WORDS.flags] = flags;
     return launch(this, OperationKind.sendmsg, descriptor, cargo, given, told);

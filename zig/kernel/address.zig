@@ -20,7 +20,9 @@ pub const SocketAddress = extern struct {
         std.debug.assert(@sizeOf(linux.sockaddr.un) <= 112);
     }
 
+    /// A socket without a name has a length of 0, or its family alone.
     pub fn family(address: *const SocketAddress) u16 {
+        if (address.len < 2) return linux.AF.UNSPEC;
         return std.mem.readInt(u16, address.bytes[0..2], .native);
     }
 

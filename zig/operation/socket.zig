@@ -86,7 +86,7 @@ fn moved(sqe: *Sqe, operation: *Operation) void {
     sqe.rw_flags = operation.arguments.flags;
 }
 
-/// sendmsg(2): fd, flags; `input` holds the vectors.
+/// sendmsg(2): fd, flags; `input` holds the vectors, with `addressed` behind the destination.
 pub const Sendmsg = struct {
     pub fn prepare(sqe: *Sqe, operation: *Operation) void {
         sqe.opcode = .SENDMSG;

@@ -63,6 +63,14 @@ fn import_message(kernel: *Simulated, operation: *Operation, sqe: *const system.
         operation.name = @intFromPtr(header.name);
         operation.name_len = @intFromPtr(&header.namelen);
     }
+    if (operation.row != .receive_plain) if (header.name) |name| {
+        // A connected stream does not look at it.
+        const bytes: [*]const u8 = @ptrCast(name);
+        const family = std.mem.readInt(u16, bytes[0..2], .native);
+        if (header.namelen != 16 or family != std.os.linux.AF.INET) {
+            kernel.violate("a message is sent to what is no address");
+        }
+    };
     return import_parts(kernel, operation, header.iov, header.iovlen);
 }
 

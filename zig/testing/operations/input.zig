@@ -52,9 +52,19 @@ pub fn memory_to_read_into(run: *Run, operation: *Operation) Error!void {
 }
 
 pub fn bytes_to_write(run: *Run, operation: *Operation) void {
+    defer if (operation.kind == .sendmsg and run.chance(25)) put_destination(operation);
     if (!run.chance(30) or operation.data.len == 0) return put(operation.data);
     if (is_vector(operation)) return put_vectors(run, operation, operation.data);
     set_native(operation, operation.data);
+}
+
+/// In front of what is there.
+fn put_destination(operation: *Operation) void {
+    operation.set_option(.addressed);
+    std.mem.copyBackwards(u8, bytes[@sizeOf(abi.Address)..][0..len], bytes[0..len]);
+    const total = len + @sizeOf(abi.Address);
+    put_address();
+    len = total;
 }
 
 pub fn put_address() void {
