@@ -3,7 +3,7 @@
 // The fatal error is provoked by taking the kernel's descriptor away from under the library.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, readlinkSync } from "node:fs";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { pipe, rejected, thrown } from "./support/operations.ts";
@@ -120,6 +120,19 @@ describe("an error that ends the ring", () => {
     await ring.close();
     expect(ring.closed).toBe(true);
   });
+});
+
+test("a program that is started inherits nothing of a ring", async () => {
+  await using ring = new Ring();
+  ring.timeout(60_000);
+  ring.submit();
+  await using child = Bun.spawn(["sleep", "60"]);
+  const links = readdirSync(`/proc/${child.pid}/fd`).map((fd) => {
+    return readlinkSync(`/proc/${child.pid}/fd/${fd}`);
+  });
+  child.kill();
+  expect(links.length).toBeGreaterThan(2);
+  expect(links.filter((link) => /io_uring|eventfd/.test(link))).toEqual([]);
 });
 
 describe("features", () => {

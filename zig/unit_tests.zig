@@ -30,6 +30,7 @@ test {
     _ = @import("testing/coverage.zig");
     _ = @import("testing/lessons.zig");
     _ = @import("testing/engine_tests.zig");
+    _ = @import("testing/fork_tests.zig");
     _ = @import("testing/operations/model.zig");
     _ = @import("testing/operations/schedules.zig");
     _ = @import("testing/pattern.zig");
