@@ -7,15 +7,21 @@ import { isIP } from "node:net";
 import { argumentError, checkInteger, UringError } from "./errors.ts";
 import type { NumericAddress } from "./memory.ts";
 
+/** One of: a port, with or without a host name; the path of a Unix socket; a descriptor. */
 export interface PlaceOptions {
-  /** An address or a name. Default for `listen`: "0.0.0.0". */
+  /** An address or a name. Default for `listen`: "0.0.0.0", for `connect`: "localhost". */
   hostname?: string;
   /** 0 for any free port, `listen` only. */
   port?: number;
   /** Path of a Unix socket; a leading NUL makes it abstract, see unix(7). */
   unix?: string;
-  /** Not supported: put TLS in front, or use `Bun.listen`. */
-  tls?: never;
+  /**
+   * A stream socket that is there already: listening or bound for `listen`, connected for
+   * `connect`. It is the library's from then on: made blocking, and closed at the end.
+   */
+  fd?: number;
+  /** TLS is not supported: put it in front, or use Bun's own sockets. */
+  tls?: false;
 }
 
 export interface Place {
@@ -23,6 +29,7 @@ export interface Place {
   hostname: string;
   port: number;
   unix: string | null;
+  fd: number | null;
   /** For messages: "127.0.0.1:80". */
   text: string;
 }
@@ -30,28 +37,44 @@ export interface Place {
 /** sun_path of unix(7) has 108 bytes, one of them for the NUL of a path. */
 const UNIX_PATH_MAX = 107;
 
-export function readPlace(operation: "listen" | "connect", options: PlaceOptions): Place {
-  const { unix, port } = options;
-  if (options.tls !== undefined && (options.tls as unknown) !== false) {
-    const advice = `put a TLS proxy in front, or use Bun.${operation}`;
-    const message = `${operation}: tls is not supported; ${advice}`;
-    throw new UringError("EOPNOTSUPP", operation, message);
+/** `withoutTls` makes the error of a place that asks for TLS. */
+export function readPlace(
+  operation: "listen" | "connect",
+  options: object,
+  withoutTls: (operation: string) => UringError,
+): Place {
+  const { unix, fd, port, tls, hostname: given } = options as Record<string, unknown>;
+  if (tls !== undefined && tls !== false) throw withoutTls(operation);
+  const nowhere = { operation, hostname: "", port: 0, unix: null, fd: null };
+  if (fd !== undefined) {
+    const checked = checkInteger(operation, "fd", fd, 0, 0x7fff_ffff);
+    return { ...nowhere, fd: checked, text: `descriptor ${checked}` };
   }
   if (unix !== undefined) {
     const length = typeof unix === "string" ? Buffer.byteLength(unix) : 0;
-    if (length === 0 || length > UNIX_PATH_MAX) {
+    if (typeof unix !== "string" || length === 0 || length > UNIX_PATH_MAX) {
       throw argumentError(operation, "unix", `a path of 1 to ${UNIX_PATH_MAX} bytes`, unix);
     }
-    const text = unix.startsWith("\0") ? `@${unix.slice(1)}` : unix;
-    return { operation, hostname: "", port: 0, unix, text };
+    return { ...nowhere, unix, text: unix.startsWith("\0") ? `@${unix.slice(1)}` : unix };
   }
-  const hostname = options.hostname ?? (operation === "listen" ? "0.0.0.0" : "localhost");
+  const hostname = given ?? (operation === "listen" ? "0.0.0.0" : "localhost");
   if (typeof hostname !== "string" || hostname === "" || hostname.length > 253) {
     throw argumentError(operation, "hostname", "an address or a name", hostname);
   }
-  checkInteger(operation, "port", port, operation === "listen" ? 0 : 1, 65535);
+  const number = checkInteger(operation, "port", port, operation === "listen" ? 0 : 1, 65535);
   const host = isIP(hostname) === 6 ? `[${hostname}]` : hostname;
-  return { operation, hostname, port: port as number, unix: null, text: `${host}:${port}` };
+  return { ...nowhere, hostname, port: number, text: `${host}:${number}` };
+}
+
+/** Where to connect from, or null if that does not matter. */
+export function readLocal(options: object): NumericAddress | null {
+  const { localAddress, localPort } = options as Record<string, unknown>;
+  if (localAddress === undefined && localPort === undefined) return null;
+  const port = checkInteger("connect", "localPort", localPort ?? 0, 0, 65535);
+  const host = localAddress ?? "0.0.0.0";
+  const local = typeof host === "string" ? literal(host, port) : null;
+  if (local === null) throw argumentError("connect", "localAddress", "an address", host);
+  return local;
 }
 
 /** The address if no name is to be resolved, else null. */
@@ -106,7 +129,7 @@ export function bindAddress(place: Place): NumericAddress {
 
 function unresolved(place: Place, cause: unknown): UringError {
   const message = `${place.operation} ${place.text}: the name cannot be resolved`;
-  const error = new UringError("ENOENT", place.operation, message);
+  const error = new UringError("ENOTFOUND", place.operation, message);
   error.cause = cause;
   return error;
 }

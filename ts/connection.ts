@@ -8,59 +8,85 @@ import { Buffer } from "node:buffer";
 import { lend, takeBack } from "./buffer.ts";
 import type { ConnectionReceiver, HandlerResult } from "./completion.ts";
 import { reportUncaught, resultError } from "./errors.ts";
-import type { Handlers } from "./handlers.ts";
+import { reloadHandlers, type Handlers, type Reload } from "./handlers.ts";
+import type { Inbox } from "./inbox.ts";
 import type { NumericAddress } from "./memory.ts";
 import type { Ring } from "./ring.ts";
 
 /** connecting ──open──▶ open ──end, close or terminate──▶ ending ──close──▶ closed */
 export type Stage = "connecting" | "open" | "ending" | "closed";
 
+/** The `connect` that a connection comes from; `connect.ts` implements it. */
+export interface Opening {
+  /** It was given up: what opens all the same is not told. */
+  readonly abandoned: boolean;
+  /** True if another address is tried in place of the one that failed. */
+  retry(result: number): boolean;
+  /** Why there is no connection. */
+  failure(result: number): Error;
+  settled(error: Error | null): void;
+}
+
+/** Told once that a connection is gone, and why if it did not end in order. */
+type Farewell = (failure: Error | undefined) => void;
+
 export abstract class Connection<Data> implements ConnectionReceiver {
   /** Whatever the user keeps with the connection. */
   data: Data;
-  /** @internal */ readonly generation: number;
+  /** @internal */ generation = 0;
   protected readonly ring: Ring;
-  protected readonly index: number;
   protected readonly handlers: Handlers;
+  protected index = -1;
   protected stage: Stage;
   protected keepsAlive = true;
+  /** Chunks that no handler took; null while there is a handler, and nothing came without. */
+  protected inbox: Inbox | null = null;
+  /** The peer's FIN does not end this side, whatever `allowHalfOpen` says. */
+  protected staysWritable = false;
+  /** Why we ended the connection ourselves, if not in order. */
+  protected reason: Error | undefined = undefined;
   protected local: NumericAddress | null = null;
   protected remote: NumericAddress | null = null;
-  readonly #onSettled: ((error: Error | null) => void) | null;
+  readonly #opening: Opening | null;
+  #farewells: Farewell[] | null = null;
 
   /** @internal Sockets come from `listen` and `connect`. */
-  constructor(
-    ring: Ring,
-    index: number,
-    generation: number,
-    handlers: Handlers,
-    data: Data,
-    onSettled: ((error: Error | null) => void) | null,
-  ) {
+  constructor(ring: Ring, handlers: Handlers, data: Data, opening: Opening | null) {
     this.data = data;
-    this.generation = generation;
     this.ring = ring;
-    this.index = index;
     this.handlers = handlers;
-    this.#onSettled = onSettled;
-    this.stage = onSettled === null ? "open" : "connecting";
+    this.#opening = opening;
+    this.stage = opening === null ? "open" : "connecting";
     ring.opened(true);
+  }
+
+  /** @internal The slot that the library has given it. */
+  attach(index: number, generation: number): void {
+    this.index = index;
+    this.generation = generation;
+    this.ring.connections[index] = this;
   }
 
   /** What follows the peer's FIN unless the socket may stay half open. */
   abstract end(): number;
 
+  /** Keeps bytes that no handler takes. */
+  protected abstract hold(offset: number, length: number): void;
+
+  // Records ------------------------------------------------------------------------------------
+
   /** @internal */
   onOpen(): HandlerResult {
+    if (this.#opening?.abandoned) return undefined; // its `close` is on its way
     if (this.stage === "connecting") this.stage = "open";
-    this.#onSettled?.(null);
+    this.#opening?.settled(null);
     return this.handlers.open?.(this);
   }
 
   /** @internal */
   onData(offset: number, length: number, buffer: number): HandlerResult {
     const { data, binaryType } = this.handlers;
-    if (data === undefined) return undefined;
+    if (data === undefined || this.inbox !== null) return this.hold(offset, length);
     const { memory, handle } = this.ring;
     if (binaryType === "buffer") {
       return data(this, memory.copyBuffer(offset, length));
@@ -88,7 +114,7 @@ export abstract class Connection<Data> implements ConnectionReceiver {
     try {
       return this.handlers.end?.(this);
     } finally {
-      if (!this.handlers.allowHalfOpen) this.end();
+      if (!this.handlers.allowHalfOpen && !this.staysWritable) this.end();
     }
   }
 
@@ -99,21 +125,39 @@ export abstract class Connection<Data> implements ConnectionReceiver {
   onClose(result: number): HandlerResult {
     if (this.stage === "closed") return undefined;
     if (this.stage === "connecting") return this.onConnectFailed(result);
-    const error = result === 0
-      ? undefined
-      : resultError(result, "socket", this.#subject(), "completion");
+    if (result < 0) {
+      this.reason ??= resultError(result, "socket", this.#subject(), "completion");
+    }
     this.#leave();
-    return this.handlers.close?.(this, error);
+    return this.handlers.close?.(this, this.reason);
   }
 
   /** @internal */
   onConnectFailed(result: number): HandlerResult {
-    const error = resultError(result, "connect", this.#subject(), "completion");
+    const opening = this.#opening as Opening;
+    this.#detach();
+    if (opening.retry(result)) return undefined;
+    return this.refuse(opening.failure(result));
+  }
+
+  /** @internal There will be no connection. */
+  refuse(error: Error): HandlerResult {
+    this.reason = error;
     this.#leave();
     try {
       return this.handlers.connectError?.(this, error);
     } finally {
-      this.#onSettled?.(error);
+      this.#opening?.settled(error);
+    }
+  }
+
+  /** @internal A call of a handler from elsewhere than a record. */
+  outside(call: () => HandlerResult): void {
+    try {
+      const outcome = call();
+      if (outcome instanceof Promise) outcome.catch((error: unknown) => this.onThrown(error));
+    } catch (error) {
+      this.onThrown(error);
     }
   }
 
@@ -130,6 +174,28 @@ export abstract class Connection<Data> implements ConnectionReceiver {
     }
   }
 
+  // Handlers -----------------------------------------------------------------------------------
+
+  /**
+   * Puts other handlers in the place of all that were there: for this connection if it comes from
+   * `connect`, for all of its listener's, open ones and new ones, if it does not.
+   */
+  reload(options: Reload): void {
+    reloadHandlers(this.handlers, options);
+    this.reloaded();
+  }
+
+  /** @internal There may be a `data` handler now. */
+  abstract reloaded(): void;
+
+  // The end ------------------------------------------------------------------------------------
+
+  /** At once if it is gone already. */
+  protected whenGone(farewell: Farewell): void {
+    if (this.stage === "closed") farewell(this.reason);
+    else (this.#farewells ??= []).push(farewell);
+  }
+
   #subject(): string {
     if (this.remote === null) return "connection";
     const { host, port, family } = this.remote;
@@ -141,10 +207,18 @@ export abstract class Connection<Data> implements ConnectionReceiver {
     this.remote = address;
   }
 
-  #leave(): void {
-    this.stage = "closed";
+  #detach(): void {
     const { connections } = this.ring;
     if (connections[this.index] === this) connections[this.index] = undefined;
+    this.index = -1;
+  }
+
+  #leave(): void {
+    this.stage = "closed";
+    this.#detach();
     this.ring.gone(this.keepsAlive);
+    const farewells = this.#farewells;
+    this.#farewells = null;
+    for (const farewell of farewells ?? []) farewell(this.reason);
   }
 }

@@ -5,7 +5,11 @@
 
 import { ERRNO, ERRNO_NAMES } from "./abi.ts";
 
-export type ErrorCode = keyof typeof ERRNO;
+/** The kernel's names, and the one of a host name that nobody knows. */
+export type ErrorCode = keyof typeof ERRNO | "ENOTFOUND";
+
+/** libuv's UV_EAI_NONAME, which is the number that Node gives to it. */
+const ERRNO_NOT_FOUND = 3008;
 
 /** Where an operation failed: in the call, or later in its completion. */
 export type ErrorPhase = "submission" | "completion";
@@ -34,7 +38,7 @@ export class UringError extends Error {
     super(`${code}: ${message}`);
     this.name = "UringError";
     this.code = code;
-    this.errno = -ERRNO[code];
+    this.errno = -(code === "ENOTFOUND" ? ERRNO_NOT_FOUND : ERRNO[code]);
     this.operation = operation;
     this.phase = phase;
   }

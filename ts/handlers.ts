@@ -1,10 +1,11 @@
 // The handlers of a connection: Bun's names, checked once and brought into one shape.
 //
-// All connections of one `listen` or `connect` share one `Handlers` by reference, so that `reload`
-// reaches those that are open as well. The hot path sees a single shape and stays monomorphic.
+// All connections of one `listen`, or the one of a `connect`, have one `Handlers` by reference:
+// `reload` writes into it, and so reaches those that are open as well. The hot path sees a single
+// shape and stays monomorphic.
 
 import type { Buffer } from "node:buffer";
-import { argumentError, checkBoolean } from "./errors.ts";
+import { argumentError, checkBoolean, checkInteger } from "./errors.ts";
 import type { Socket } from "./socket.ts";
 
 /** What `data` is given. "borrowed" lends the receive buffer itself until the handler returns. */
@@ -21,6 +22,7 @@ type Handled = void | Promise<void>;
 /** Handlers with the names of Bun's; `socket` is the connection that they concern. */
 export interface SocketHandler<Data = undefined, Type extends BinaryType = "buffer"> {
   open?(socket: Socket<Data>): Handled;
+  /** Bytes came. Without it they wait for `for await` or `readable`. */
   data?(socket: Socket<Data>, chunk: BinaryTypes[Type]): Handled;
   /** There is room again after a `write` that took less than it was offered. */
   drain?(socket: Socket<Data>): Handled;
@@ -30,50 +32,92 @@ export interface SocketHandler<Data = undefined, Type extends BinaryType = "buff
   close?(socket: Socket<Data>, error?: Error): Handled;
   /** A handler threw or rejected. Without it the error goes to the process. */
   error?(socket: Socket<Data>, error: Error): Handled;
+  /** No connection came about; the promise of `connect` rejects afterwards. */
   connectError?(socket: Socket<Data>, error: Error): Handled;
+  /** The time of `socket.timeout` has passed. Without it the connection is reset. */
+  timeout?(socket: Socket<Data>): Handled;
+  /** Of TLS, which there is none of: never called, as by Bun for a plain connection. */
+  handshake?(socket: Socket<Data>, success: boolean, authorizationError: Error | null): Handled;
   binaryType?: Type;
 }
 
-/** Handlers after checking, the same shape for every user: the hot path stays monomorphic. */
+/** What `reload` is given. */
+export interface Reload<Data = never> {
+  socket: SocketHandler<Data, BinaryType>;
+}
+
+/** What connections of one origin share besides their handlers. */
+export interface SharedOptions {
+  /** After the peer's FIN the socket stays writable until `end`. Default false. */
+  allowHalfOpen?: boolean;
+  /**
+   * Milliseconds that `close` and `listener.stop(true)` give queued bytes to leave; then the
+   * connection is reset, and its `close` handler told so. Default 30 000; 0 is without a bound.
+   */
+  closeTimeout?: number;
+}
+
+/** Handlers after checking, the same shape for every user. */
 export interface Handlers {
-  readonly open: Handler;
-  readonly data: ((socket: unknown, chunk: unknown) => Handled) | undefined;
-  readonly drain: Handler;
-  readonly end: Handler;
-  readonly close: ((socket: unknown, error?: Error) => Handled) | undefined;
-  readonly error: ((socket: unknown, error: Error) => Handled) | undefined;
-  readonly connectError: ((socket: unknown, error: Error) => Handled) | undefined;
-  readonly binaryType: BinaryType;
+  open: Handler;
+  data: ((socket: unknown, chunk: unknown) => Handled) | undefined;
+  drain: Handler;
+  end: Handler;
+  close: ((socket: unknown, error?: Error) => Handled) | undefined;
+  error: ((socket: unknown, error: Error) => Handled) | undefined;
+  connectError: ((socket: unknown, error: Error) => Handled) | undefined;
+  timeout: Handler;
+  binaryType: BinaryType;
   readonly allowHalfOpen: boolean;
+  readonly closeTimeout: number;
 }
 type Handler = ((socket: unknown) => Handled) | undefined;
 
-const HANDLER_NAMES = ["open", "data", "drain", "end", "close", "error", "connectError"] as const;
+const CALLED = [
+  "open", "data", "drain", "end", "close", "error", "connectError", "timeout",
+] as const;
 const BINARY_TYPES: readonly string[] = ["buffer", "uint8array", "arraybuffer", "borrowed"];
+
+const CLOSE_TIMEOUT_MS = 30_000;
 
 export function readHandlers(
   operation: string,
   socket: unknown,
-  allowHalfOpen: unknown = false,
+  { allowHalfOpen = false, closeTimeout = CLOSE_TIMEOUT_MS }: SharedOptions,
 ): Handlers {
+  const given = readCalled(operation, socket);
+  checkBoolean(operation, "allowHalfOpen", allowHalfOpen);
+  checkInteger(operation, "closeTimeout", closeTimeout, 0, 0xffff_ffff);
+  return { ...given, allowHalfOpen, closeTimeout };
+}
+
+/** Puts other handlers in the place of all that were there. */
+export function reloadHandlers(handlers: Handlers, options: unknown): void {
+  const { socket } = (options ?? {}) as { socket?: unknown };
+  Object.assign(handlers, readCalled("reload", socket));
+}
+
+function readCalled(
+  operation: string,
+  socket: unknown,
+): Omit<Handlers, "allowHalfOpen" | "closeTimeout"> {
   if (typeof socket !== "object" || socket === null) {
     throw argumentError(operation, "socket", "an object with handlers", socket);
   }
   const given = socket as Record<string, unknown>;
-  for (const name of HANDLER_NAMES) {
+  const bound: Record<string, unknown> = {};
+  for (const name of [...CALLED, "handshake"]) {
     const handler = given[name];
     if (handler !== undefined && typeof handler !== "function") {
       throw argumentError(operation, `socket.${name}`, "a function", handler);
     }
+    if (name !== "handshake") bound[name] = handler?.bind(socket);
   }
   const binaryType = given["binaryType"] ?? "buffer";
   if (typeof binaryType !== "string" || !BINARY_TYPES.includes(binaryType)) {
     const expected = `one of ${BINARY_TYPES.join(", ")}`;
     throw argumentError(operation, "socket.binaryType", expected, binaryType);
   }
-  checkBoolean(operation, "allowHalfOpen", allowHalfOpen);
-  const bound = Object.fromEntries(
-    HANDLER_NAMES.map((name) => [name, (given[name] as Function | undefined)?.bind(socket)]),
-  );
-  return { ...bound, binaryType, allowHalfOpen } as unknown as Handlers;
+  bound["binaryType"] = binaryType;
+  return bound as unknown as Handlers;
 }

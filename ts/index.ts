@@ -13,8 +13,15 @@ export type { RangeOptions, Source, Target, Transferred } from "./cargo.ts";
 export { connect, type ConnectOptions } from "./connect.ts";
 export type { BackendName } from "./engine.ts";
 export { UringError, type ErrorCode, type ErrorPhase } from "./errors.ts";
-export type { BinaryType, BinaryTypes, SocketHandler } from "./handlers.ts";
-export { listen, type Listener, type ListenOptions } from "./listen.ts";
+export type { BinaryType, BinaryTypes, Reload, SocketHandler } from "./handlers.ts";
+export {
+  listen,
+  type Listener,
+  type ListenOptions,
+  type SocketName,
+  type TCPSocketListener,
+  type UnixSocketListener,
+} from "./listen.ts";
 export type { NumericAddress } from "./memory.ts";
 export { type Callback, Operation, type OperationOptions } from "./operation.ts";
 export type { CancelFilter, File, PollEvents, PollOptions } from "./operation/control.ts";

@@ -5,7 +5,7 @@
 
 import { unlinkSync } from "node:fs";
 import { ListenFlag } from "./abi.ts";
-import { bindAddress, readPlace, type PlaceOptions } from "./address.ts";
+import { bindAddress, readPlace, type Place, type PlaceOptions } from "./address.ts";
 import type { ConnectionReceiver, ListenerReceiver } from "./completion.ts";
 import {
   argumentError,
@@ -14,14 +14,23 @@ import {
   reportUncaught,
   resultError,
 } from "./errors.ts";
-import { readHandlers, type BinaryType, type Handlers, type SocketHandler } from "./handlers.ts";
+import {
+  readHandlers,
+  reloadHandlers,
+  type BinaryType,
+  type Handlers,
+  type Reload,
+  type SharedOptions,
+  type SocketHandler,
+} from "./handlers.ts";
 import { readAddress, writeAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import { Ring } from "./ring.ts";
 import { Socket } from "./socket.ts";
+import { withoutTls } from "./tls.ts";
 
 export interface ListenOptions<Data = undefined, Type extends BinaryType = "buffer">
-  extends PlaceOptions {
+  extends PlaceOptions, SharedOptions {
   socket: SocketHandler<Data, Type>;
   /** What each connection's `data` starts as. */
   data?: Data;
@@ -31,10 +40,8 @@ export interface ListenOptions<Data = undefined, Type extends BinaryType = "buff
   reusePort?: boolean;
   /** An IPv6 listener takes no IPv4 connections: IPV6_V6ONLY. */
   ipv6Only?: boolean;
-  /** Do not share the port: refuses `reusePort`. */
+  /** The port is this listener's alone: `reusePort` has no effect. */
   exclusive?: boolean;
-  /** After the peer's FIN the socket stays writable until `end`. Default false. */
-  allowHalfOpen?: boolean;
   /** The ring to listen on. Default: this thread's. */
   ring?: Ring;
 }
@@ -46,23 +53,34 @@ const BACKLOG = 4096;
  * "EADDRINUSE", "EACCES", "EADDRNOTAVAIL", "EINVAL". See bind(2), listen(2).
  */
 export function listen<Data = undefined, Type extends BinaryType = "buffer">(
+  options: ListenOptions<Data, Type> & { port: number; unix?: never; fd?: never },
+): TCPSocketListener<Data>;
+export function listen<Data = undefined, Type extends BinaryType = "buffer">(
+  options: ListenOptions<Data, Type> & { unix: string; fd?: never },
+): UnixSocketListener<Data>;
+export function listen<Data = undefined, Type extends BinaryType = "buffer">(
   options: ListenOptions<Data, Type>,
-): Listener<Data> {
+): Listener<Data>;
+export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener<Data> {
   if (typeof options !== "object" || options === null) {
     throw argumentError("listen", "options", "an object", options);
   }
-  const handlers = readHandlers("listen", options.socket, options.allowHalfOpen);
-  if (handlers.data === undefined) {
-    throw argumentError("listen", "socket.data", "a function", undefined);
+  const { data, socket } = options;
+  const handlers = readHandlers("listen", socket, options);
+  const { open, data: handler, drain } = handlers;
+  if (open === undefined && handler === undefined && drain === undefined) {
+    const expected = "an object with a data, open or drain handler";
+    throw argumentError("listen", "socket", expected, options.socket);
   }
-  const place = readPlace("listen", options);
+  const place = readPlace("listen", options, withoutTls);
   const backlog = checkInteger("listen", "backlog", options.backlog ?? BACKLOG, 1, 65535);
-  const flags = readFlags(options);
+  const flags = readFlags(options as object);
   const ring = readRing("listen", options.ring);
-  const address = bindAddress(place);
-  const outcome = native.bu_listener_open(ring.handle, writeAddress(address), backlog, flags);
+  const outcome = place.fd === null
+    ? native.bu_listener_open(ring.handle, writeAddress(bindAddress(place)), backlog, flags)
+    : native.bu_listener_adopt(ring.handle, place.fd, backlog);
   if (outcome < 0) throw resultError(outcome, "listen", `on ${place.text}`, "submission");
-  return new Listener(ring, outcome, handlers, options.data as Data, address, place.text);
+  return new Listener(ring, outcome, handlers, data as Data, place);
 }
 
 export function readRing(operation: string, ring: unknown): Ring {
@@ -79,63 +97,81 @@ function readFlags(options: {
 }): number {
   const reusePort = checkBoolean("listen", "reusePort", options.reusePort ?? false);
   const ipv6Only = checkBoolean("listen", "ipv6Only", options.ipv6Only ?? false);
-  if (checkBoolean("listen", "exclusive", options.exclusive ?? false) && reusePort) {
-    throw argumentError("listen", "exclusive", "false together with reusePort", true);
-  }
-  return (
-    (reusePort ? 1 << ListenFlag.reuse_port : 0) | (ipv6Only ? 1 << ListenFlag.ipv6_only : 0)
-  );
+  const exclusive = checkBoolean("listen", "exclusive", options.exclusive ?? false);
+  const shares = reusePort && !exclusive;
+  return (shares ? 1 << ListenFlag.reuse_port : 0) | (ipv6Only ? 1 << ListenFlag.ipv6_only : 0);
+}
+
+/** What `getsockname` fills in. */
+export interface SocketName {
+  family?: "IPv4" | "IPv6";
+  address?: string;
+  port?: number;
 }
 
 export class Listener<Data = undefined> implements ListenerReceiver, Disposable {
+  /** What the connections accepted from now on start with. */
   data: Data;
   readonly #ring: Ring;
   readonly #index: number;
   readonly #generation: number;
-  readonly #address: NumericAddress;
-  readonly #text: string;
+  readonly #place: Place;
+  readonly #address: NumericAddress | null;
   readonly #sockets = new Set<Socket<Data>>();
-  #handlers: Handlers;
+  readonly #handlers: Handlers;
   #state: "open" | "stopping" | "closed" = "open";
   #keepsAlive = true;
 
   /** @internal Listeners come from `listen`. */
-  constructor(
-    ring: Ring,
-    index: number,
-    handlers: Handlers,
-    data: Data,
-    asked: NumericAddress,
-    text: string,
-  ) {
+  constructor(ring: Ring, index: number, handlers: Handlers, data: Data, place: Place) {
     this.data = data;
     this.#ring = ring;
     this.#index = index;
     this.#generation = ring.claimedGeneration();
     this.#handlers = handlers;
-    this.#text = text;
-    const bound = readAddress((out) =>
+    this.#place = place;
+    this.#address = readAddress((out) =>
       native.bu_listener_address(ring.handle, index, this.#generation, out),
     );
-    this.#address = bound ?? asked;
     ring.listeners[index] = this;
     ring.opened(true);
     ring.loop.touch();
   }
 
-  /** The port bound, also where 0 was asked for; 0 for a Unix socket. */
-  get port(): number {
-    return this.#address.port;
+  /** The port bound, also where 0 was asked for; undefined for a Unix socket. */
+  get port(): number | undefined {
+    return this.#isUnix ? undefined : this.#address?.port;
   }
 
-  /** The address bound, numeric. */
-  get hostname(): string {
-    return this.#address.host;
+  /** The host name as it was given, the address of a descriptor; undefined for a Unix socket. */
+  get hostname(): string | undefined {
+    return this.#isUnix ? undefined : this.#place.hostname || this.#address?.host;
   }
 
   /** The path of a Unix socket, else undefined. */
   get unix(): string | undefined {
-    return this.#address.family === "unix" ? this.#address.host : undefined;
+    return this.#isUnix ? this.#place.unix ?? this.#address?.host : undefined;
+  }
+
+  get #isUnix(): boolean {
+    return this.#place.unix !== null || this.#address?.family === "unix";
+  }
+
+  /** The descriptor, -1 when it is stopped. It is the listener's own: leave closing to it. */
+  get fd(): number {
+    const { handle } = this.#ring;
+    return Math.max(native.bu_listener_fd(handle, this.#index, this.#generation), -1);
+  }
+
+  /** Writes the numeric address that is bound into `out`; nothing for a Unix socket. */
+  getsockname(out: SocketName): void {
+    if (typeof out !== "object" || out === null) {
+      throw argumentError("getsockname", "out", "an object", out);
+    }
+    if (this.#isUnix || this.#address === null) return;
+    out.family = this.#address.family === "ipv6" ? "IPv6" : "IPv4";
+    out.address = this.#address.host;
+    out.port = this.#address.port;
   }
 
   get ring(): Ring {
@@ -147,10 +183,10 @@ export class Listener<Data = undefined> implements ListenerReceiver, Disposable 
     return this.#sockets.size;
   }
 
-  /** Accepts no more; with `true` every open connection is closed at once as well. */
+  /** Accepts no more; with `true` every open connection is closed as by `socket.close`, too. */
   stop(closeActiveConnections = false): void {
     checkBoolean("stop", "closeActiveConnections", closeActiveConnections);
-    if (closeActiveConnections) for (const socket of [...this.#sockets]) socket.terminate();
+    if (closeActiveConnections) for (const socket of [...this.#sockets]) socket.close();
     if (this.#state !== "open") return;
     this.#state = "stopping";
     native.bu_listener_stop(this.#ring.handle, this.#index, this.#generation);
@@ -163,8 +199,8 @@ export class Listener<Data = undefined> implements ListenerReceiver, Disposable 
   }
 
   #unlink(): void {
-    const path = this.unix;
-    if (path === undefined || path.startsWith("\0")) return;
+    const path = this.#place.unix; // of a descriptor it belongs to whoever bound it
+    if (path === null || path.startsWith("\0")) return;
     try {
       unlinkSync(path);
     } catch (error) {
@@ -173,37 +209,31 @@ export class Listener<Data = undefined> implements ListenerReceiver, Disposable 
     }
   }
 
-  /** Other handlers, for connections accepted from now on. */
-  reload(options: { socket: SocketHandler<Data, BinaryType> }): void {
-    this.#handlers = readHandlers("reload", options?.socket, this.#handlers.allowHalfOpen);
+  /** Puts other handlers in the place of all that were there, for open connections, too. */
+  reload(options: Reload<Data>): void {
+    reloadHandlers(this.#handlers, options);
+    for (const socket of [...this.#sockets]) socket.reloaded();
   }
 
-  ref(): this {
-    return this.#reference(true);
+  /** The process stays alive while it listens: the default. */
+  ref(): void {
+    this.#reference(true);
   }
 
-  unref(): this {
-    return this.#reference(false);
+  unref(): void {
+    this.#reference(false);
   }
 
-  #reference(keepsAlive: boolean): this {
-    if (this.#state === "closed" || this.#keepsAlive === keepsAlive) return this;
+  #reference(keepsAlive: boolean): void {
+    if (this.#state === "closed" || this.#keepsAlive === keepsAlive) return;
     this.#keepsAlive = keepsAlive;
     this.#ring.referenced(keepsAlive ? 1 : -1);
-    return this;
   }
 
   /** @internal */
   accept(index: number, generation: number): ConnectionReceiver {
-    const socket = new Accepted<Data>(
-      this.#ring,
-      index,
-      generation,
-      this.#handlers,
-      this.data,
-      this,
-      null,
-    );
+    const socket = new Accepted<Data>(this.#ring, this.#handlers, this.data, this, null);
+    socket.attach(index, generation);
     this.#sockets.add(socket);
     return socket;
   }
@@ -222,15 +252,29 @@ export class Listener<Data = undefined> implements ListenerReceiver, Disposable 
     this.#ring.listeners[this.#index] = undefined;
     this.#ring.gone(this.#keepsAlive);
     // Nobody asked for it: a server that accepts no more must not look healthy.
-    if (!expected) reportUncaught(resultError(result, "accept", `on ${this.#text}`, "completion"));
+    if (expected) return;
+    reportUncaught(resultError(result, "accept", `on ${this.#place.text}`, "completion"));
   }
+}
+
+/** On a port. */
+export interface TCPSocketListener<Data = undefined> extends Listener<Data> {
+  readonly port: number;
+  readonly hostname: string;
+  readonly unix: undefined;
+}
+
+/** On a path. */
+export interface UnixSocketListener<Data = undefined> extends Listener<Data> {
+  readonly port: undefined;
+  readonly hostname: undefined;
+  readonly unix: string;
 }
 
 /** A connection that its listener counts. */
 class Accepted<Data> extends Socket<Data> {
   override onClose(result: number): unknown {
-    (this.listener as Listener<Data>).forget(this);
+    (this.listener as Listener<Data> | undefined)?.forget(this);
     return super.onClose(result);
   }
 }
-

@@ -36,6 +36,11 @@ export abstract class Sending<Data> extends Connection<Data> {
     const length = byteLengthOf("write", bytes);
     if (this.stage === "ending" || this.stage === "closed") return -1;
     if (length === 0) return 0;
+    return this.hand(bytes, length);
+  }
+
+  /** The same whatever was said of the end. */
+  protected hand(bytes: Uint8Array, length: number): number {
     const { handle, loop } = this.ring;
     const taken = native.bu_connection_write(handle, this.index, this.generation, bytes, length);
     if (taken < 0) return -1; // broken: `close` is on its way and says why

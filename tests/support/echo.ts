@@ -83,7 +83,7 @@ async function ourEchoServer(
       },
     },
   });
-  const place = "unix" in where ? where : { hostname: where.hostname, port: listener.port };
+  const place = "unix" in where ? where : { hostname: where.hostname, port: listener.port ?? 0 };
   return {
     place,
     async [Symbol.asyncDispose]() {

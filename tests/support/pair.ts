@@ -1,7 +1,7 @@
 // One connection over loopback with both ends in hand, and what each end was told, in order.
 // Most tests of one behaviour start from here.
 
-import { connect, listen, type Listener, type Ring, type Socket } from "../../ts/index.ts";
+import { connect, listen, type Ring, type Socket, type TCPSocketListener } from "../../ts/index.ts";
 
 /** What an end was told, and promises of the events that come once. */
 export class End {
@@ -75,7 +75,8 @@ export interface PairOptions {
 }
 
 export interface Pair extends Disposable {
-  listener: Listener;
+  /** On a path its port is undefined, all the same. */
+  listener: TCPSocketListener;
   server: Socket;
   client: Socket;
   atServer: End;
@@ -105,7 +106,7 @@ export async function pair(options: PairOptions = {}): Promise<Pair> {
       },
       ...options.serverSocket,
     },
-  });
+  }) as TCPSocketListener;
   const client = await connect({
     ...(options.unix === undefined ? { ...place, port: listener.port } : place),
     ...shared,

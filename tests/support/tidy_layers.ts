@@ -27,7 +27,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
   /^ts\/(?:prepare|batch|watch)\.ts$/,
   /^ts\/ring\.ts$/,
-  /^ts\/(?:handlers|connection|sending|closing)\.ts$/,
+  /^ts\/(?:handlers|inbox|streams|connection|sending|closing|reading|tls)\.ts$/,
   /^ts\/(?:listen|connect|socket|datagram|file|timer|post)\.ts$/,
   /^ts\/index\.ts$/,
 ];

@@ -1,0 +1,134 @@
+// Inbox: what a connection received before anybody took it, for iteration and web streams.
+//
+// It is bounded: at `HOLD_MAX` bytes the connection is paused, so that TCP pushes back, and below
+// half of it goes on. The end and the error stand behind the chunks, and are told once those are
+// taken. It knows no socket.
+
+import { UringError } from "./errors.ts";
+
+/** Bytes held at which a connection is paused. */
+const HOLD_MAX = 65536;
+
+export type Chunk = Uint8Array<ArrayBuffer>;
+
+/** What an inbox asks of its connection. */
+export interface Inflow {
+  /** There is no more room, or there is again. */
+  full(full: boolean): void;
+  /** Everything up to the peer's FIN was taken. */
+  taken(): void;
+}
+
+export class Inbox {
+  readonly #inflow: Inflow;
+  #chunks: Chunk[] = [];
+  #next = 0;
+  #size = 0;
+  #full = false;
+  /** Nothing follows the chunks that are here. */
+  #over = false;
+  #failure: Error | undefined;
+  #told = false;
+  #reader: string | null = null;
+  #waiting: PromiseWithResolvers<Chunk | null> | null = null;
+
+  constructor(inflow: Inflow) {
+    this.#inflow = inflow;
+  }
+
+  get reader(): string | null {
+    return this.#reader;
+  }
+
+  /** One reader for all its life: two would each get a part. */
+  open(reader: string): void {
+    if (this.#reader !== null) {
+      const message = `read: the socket is read by ${this.#reader} already`;
+      throw new UringError("EBUSY", "read", message);
+    }
+    this.#reader = reader;
+  }
+
+  push(chunk: Chunk): void {
+    const waiting = this.#waiting;
+    if (waiting !== null) {
+      this.#waiting = null;
+      waiting.resolve(chunk);
+      return;
+    }
+    this.#chunks.push(chunk);
+    this.#size += chunk.length;
+    if (this.#size >= HOLD_MAX) this.#fill(true);
+  }
+
+  /** The peer's FIN, behind the chunks. */
+  end(): void {
+    this.#over = true;
+    this.#settle();
+  }
+
+  /** The connection is gone: after the chunks comes the error, or the end if there is none. */
+  close(failure: Error | undefined): void {
+    // What went wrong after the end was complete concerns no reader.
+    if (!this.#over) this.#failure = failure;
+    this.#over = true;
+    this.#settle();
+  }
+
+  /** The next chunk, null at the end; rejects with what broke the connection. */
+  take(): Promise<Chunk | null> {
+    const chunk = this.#shift();
+    if (chunk !== undefined) return Promise.resolve(chunk);
+    this.#waiting ??= Promise.withResolvers<Chunk | null>();
+    const { promise } = this.#waiting;
+    if (this.#over) this.#settle();
+    return promise;
+  }
+
+  /** Hands out what is here, for a handler that came late. */
+  empty(give: (chunk: Chunk) => void): void {
+    for (let chunk = this.#shift(); chunk !== undefined; chunk = this.#shift()) give(chunk);
+  }
+
+  /** Nobody wants the rest. */
+  drop(): void {
+    this.#chunks = [];
+    this.#next = 0;
+    this.#size = 0;
+    this.#fill(false);
+  }
+
+  #shift(): Chunk | undefined {
+    const chunk = this.#chunks[this.#next];
+    if (chunk === undefined) return undefined;
+    this.#next++;
+    if (this.#next === this.#chunks.length) {
+      this.#chunks = [];
+      this.#next = 0;
+    }
+    this.#size -= chunk.length;
+    if (this.#size < HOLD_MAX / 2) this.#fill(false);
+    return chunk;
+  }
+
+  #fill(full: boolean): void {
+    if (this.#full === full) return;
+    this.#full = full;
+    this.#inflow.full(full);
+  }
+
+  /** Tells who waits for what comes after the last chunk. */
+  #settle(): void {
+    const waiting = this.#waiting;
+    if (waiting === null) return;
+    this.#waiting = null;
+    if (this.#failure !== undefined) {
+      waiting.reject(this.#failure);
+      return;
+    }
+    waiting.resolve(null);
+    if (this.#told) return;
+    this.#told = true;
+    this.#inflow.taken();
+  }
+}
