@@ -12,6 +12,7 @@ const seam = @import("kernel.zig");
 const memory = @import("memory.zig");
 const slots = @import("slots.zig");
 const staging = @import("staging.zig");
+const stats = @import("stats.zig");
 const operation = @import("operation.zig");
 const submission = @import("submission.zig");
 const failure = @import("failure.zig");
@@ -77,25 +78,10 @@ pub const Engine = struct {
     cqe_batch: [64]seam.Cqe = undefined,
     /// The latched fatal error, negative (I8).
     fatal: i32 = 0,
-    counters: Counters = .{},
+    counters: stats.Counters = .{},
 
     pub const Mapped = struct { next: ?*Mapped, size: usize };
     pub const Batch = struct { first: u32 = 0, last: u32 = 0, count: u32 = 0, sqes: u32 = 0 };
-
-    const Counters = struct {
-        turns: u64 = 0,
-        enters: u64 = 0,
-        sqes: u64 = 0,
-        cqes: u64 = 0,
-        cqes_stale: u64 = 0,
-        receive_starved: u64 = 0,
-        parks: u64 = 0,
-        bytes_received: i64 = 0,
-        bytes_sent: i64 = 0,
-        connections_opened: u64 = 0,
-        connections_closed: u64 = 0,
-        accepts_failed: u64 = 0,
-    };
 
     // Life -------------------------------------------------------------------------------------
 

@@ -1,0 +1,18 @@
+//! Counters of a ring since it was opened.
+//!
+//! Incremented where things happen, read by `calls.zig`, which adds what is only a state.
+
+pub const Counters = struct {
+    turns: u64 = 0,
+    enters: u64 = 0,
+    sqes: u64 = 0,
+    cqes: u64 = 0,
+    cqes_stale: u64 = 0,
+    receive_starved: u64 = 0,
+    parks: u64 = 0,
+    bytes_received: i64 = 0,
+    bytes_sent: i64 = 0,
+    connections_opened: u64 = 0,
+    connections_closed: u64 = 0,
+    accepts_failed: u64 = 0,
+};
