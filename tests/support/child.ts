@@ -66,10 +66,8 @@ export function exchange(port: number, text: string): Promise<string> {
       resolve(chunk.toString());
       socket.destroy();
     });
-    socket.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ECONNRESET") resolve("reset");
-      else reject(error);
-    });
+    socket.on("end", () => resolve(""));
+    socket.on("error", reject);
   });
 }
 
