@@ -3,7 +3,7 @@
 // The fatal error is provoked by taking the kernel's descriptor away from under the library.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, fstatSync, openSync, readdirSync, readlinkSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { pipe, rejected, thrown } from "./support/operations.ts";
@@ -118,7 +118,8 @@ describe("an error that ends the ring", () => {
     expect(inspection.pending).toEqual({ read: 1, timeout: 1, close: 1, nop: 1 });
     expect([ring.inspect().state, logged.length]).toEqual(["failed", 1]);
     await ring.close();
-    expect(ring.closed).toBe(true);
+    expect([ring.closed, logged.length]).toEqual([true, 2]);
+    expect(logged[1]).toMatch(/still holds \d+ .*memory is kept: what was pending when it failed/);
   });
 });
 
@@ -126,13 +127,9 @@ test("a program that is started inherits nothing of a ring", async () => {
   await using ring = new Ring();
   ring.timeout(60_000);
   ring.submit();
-  await using child = Bun.spawn(["sleep", "60"]);
-  const links = readdirSync(`/proc/${child.pid}/fd`).map((fd) => {
-    return readlinkSync(`/proc/${child.pid}/fd/${fd}`);
-  });
-  child.kill();
-  expect(links.length).toBeGreaterThan(2);
-  expect(links.filter((link) => /io_uring|eventfd/.test(link))).toEqual([]);
+  const listing = Bun.spawnSync(["ls", "-l", "/proc/self/fd"]).stdout.toString();
+  expect(listing).toContain("/proc");
+  expect(listing).not.toMatch(/io_uring|eventfd/);
 });
 
 describe("features", () => {

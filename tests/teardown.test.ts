@@ -1,9 +1,12 @@
 // The end of a process or a thread with reads pending on a pipe, a socket and a timer.
 //
-// In processes of their own: exit code, descriptors and mappings say whether anything was left.
+// In processes of their own: exit code, descriptors and mappings say whether anything was left. And
+// the end of a ring whose time is too short for what it holds.
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { BufferPool, type PooledBuffer, Ring } from "../ts/index.ts";
 import { answer, program, run } from "./support/child.ts";
+import { pipe, rejected } from "./support/operations.ts";
 
 setDefaultTimeout(60_000);
 
@@ -19,6 +22,27 @@ test("exit keeps its exit code and says nothing", async () => {
   expect([code, stdout, stderr]).toEqual([7, "", ""]);
 });
 
-test("a Worker that is terminated takes its ring along", async () => {
-  expect(await answer<unknown>(teardown, { arguments: ["terminate"] })).toEqual({ gone: true });
+test.each(["terminate", "throw", "leave"])("a Worker's end by %s takes its ring", async (how) => {
+  expect(await answer<unknown>(teardown, { arguments: [how] })).toEqual({ gone: true });
+});
+
+test("what the kernel has not given back in time is told, and its memory is nobody's", async () => {
+  const logged: string[] = [];
+  const ring = new Ring({ onLog: (message) => logged.push(message) });
+  using empty = pipe();
+  const owned = ring.read(empty.fd, new ArrayBuffer(4096));
+  const pooled = new BufferPool({ ring, size: 64, count: 1 }).acquire();
+  const reads = [owned, ring.read(empty.fd, pooled as PooledBuffer), ring.timeout(60_000)];
+  ring.submit();
+  // A kernel that takes its time: nobody asks it any more.
+  ring.loop.hold();
+  Object.assign(ring, { turnNow: () => 0 });
+  await ring.close({ cancel: true, timeout: 0 });
+  expect(logged).toHaveLength(1);
+  const read = `read on fd ${empty.fd}, \\d\\.\\d s`;
+  expect(logged[0]).toMatch(new RegExp(`still holds 3 .*kept: ${read}; ${read}; timeout, \\d`));
+  for (const operation of reads) expect((await rejected(operation)).code).toBe("ECANCELED");
+  // The kernel may still write to it.
+  expect((await rejected(owned)).buffer).toBeUndefined();
+  expect([ring.closed, ring.pendingCount]).toEqual([true, 0]);
 });

@@ -204,7 +204,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   }
 
   #finish(leftMs: number): void {
-    const orphans = this.flying > 0 ? this.describePending() : "connections";
+    const orphans = this.flying > 0 ? this.describePending() : this.#whatElse();
     this.state = "closed";
     collected.unregister(this);
     this.loop.close();
@@ -217,6 +217,11 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     this.listeners.length = 0;
     this.operations.length = 0;
     this.memory.release();
+  }
+
+  /** What a ring may still hold that has no operation in flight. */
+  #whatElse(): string {
+    return this.fatalError === null ? "connections" : "what was pending when it failed";
   }
 
   // Batches ------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ export function descriptorOf(localPort: number, remotePort: number): number {
   throw new Error(`no descriptor for port ${localPort}`);
 }
 
-function linkOf(descriptor: number): string | null {
+/** What a descriptor names, or null if it was closed meanwhile. */
+export function linkOf(descriptor: number): string | null {
   try {
     return readlinkSync(`/proc/self/fd/${descriptor}`);
   } catch (error) {

@@ -1,11 +1,11 @@
 // Ends with reads pending on a pipe, a socket and a timer: by `close`, by `exit`, by the death of
 // its Worker, or by itself after all was cancelled. Prints what is left of it as its last line.
 //
-// Argument: "close", "exit", "terminate", "cancel" or "collect".
+// Argument: "close", "cancel" or "exit"; of a Worker "terminate", "throw" or "leave".
 
 import { isMainThread, parentPort, Worker } from "node:worker_threads";
 import { BufferPool, Ring } from "../../../ts/index.ts";
-import { descriptors, ringBytes } from "../descriptors.ts";
+import { descriptors, linkOf, ringBytes } from "../descriptors.ts";
 import { pipe } from "../operations.ts";
 import { turn, turns, until } from "../until.ts";
 
@@ -73,17 +73,31 @@ async function main(how: string): Promise<void> {
   console.log(JSON.stringify({ left, inTime: took < 1500, kept }));
 }
 
+/** Descriptors of rings and of what wakes them. */
+function ringDescriptors(): number {
+  return descriptors().filter((fd) => /io_uring|eventfd/.test(linkOf(fd) ?? "")).length;
+}
+
 /** A Worker that dies with everything pending; its ring goes when another one opens. */
-async function killWorker(): Promise<void> {
-  const before = ringBytes();
-  const worker = new Worker(new URL(import.meta.url), { argv: ["inside"] });
-  await new Promise((resolve) => worker.once("message", resolve));
-  await worker.terminate();
+async function killWorker(how: string): Promise<void> {
+  const worker = (argument: string) => new Worker(new URL(import.meta.url), { argv: [argument] });
+  const ended = async (one: Worker, way: string) => {
+    const exited = new Promise((resolve) => one.once("exit", resolve));
+    one.on("error", () => undefined);
+    await new Promise((resolve) => one.once("message", resolve));
+    if (way === "terminate") await one.terminate();
+    else one.postMessage(way);
+    await exited;
+  };
+  // What Bun opens for its first Worker is open by now.
+  await ended(worker("idle"), "terminate");
+  const before = { bytes: ringBytes(), descriptors: ringDescriptors() };
+  await ended(worker("pending"), how);
   await until(async () => {
     Bun.gc(true);
     await turn();
     await new Ring().close(); // clears what dead threads left
-    return ringBytes() <= before;
+    return ringBytes() <= before.bytes && ringDescriptors() <= before.descriptors;
   });
   console.log(JSON.stringify({ gone: true }));
 }
@@ -91,10 +105,14 @@ async function killWorker(): Promise<void> {
 const how = process.argv[2] ?? "";
 if (!isMainThread) {
   held.push(new Ring());
-  await pend(held[0] as Ring);
-  parentPort?.postMessage("pending");
-} else if (how === "terminate") {
-  await killWorker();
+  if (how === "pending") await pend(held[0] as Ring);
+  parentPort?.on("message", (way) => {
+    if (way === "leave") process.exit(0);
+    throw new Error("the Worker's end");
+  });
+  parentPort?.postMessage("ready");
+} else if (how === "terminate" || how === "throw" || how === "leave") {
+  await killWorker(how);
 } else {
   await main(how);
 }
