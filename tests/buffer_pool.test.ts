@@ -6,7 +6,8 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BufferPool, Ring } from "../ts/index.ts";
-import { folder, pipe, rejected, thrown } from "./support/operations.ts";
+import { folder } from "./support/folder.ts";
+import { pipe, rejected, thrown } from "./support/operations.ts";
 import { until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);

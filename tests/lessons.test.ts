@@ -8,7 +8,8 @@ import { closeSync, existsSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { prepare, Ring, type BatchResult, type Operation } from "../ts/index.ts";
 import { descriptors } from "./support/descriptors.ts";
-import { folder, pipe, rejected } from "./support/operations.ts";
+import { folder } from "./support/folder.ts";
+import { pipe, rejected } from "./support/operations.ts";
 import { turns } from "./support/until.ts";
 
 setDefaultTimeout(30_000);

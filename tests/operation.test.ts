@@ -10,10 +10,10 @@ import { OperationKind } from "../ts/abi.ts";
 import { prepare, Ring, type OperationName } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
 import { descriptors } from "./support/descriptors.ts";
+import { folder } from "./support/folder.ts";
 import {
   FILE_KINDS,
   file,
-  folder,
   pipe,
   rejected,
   RING_KINDS,

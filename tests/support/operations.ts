@@ -1,11 +1,11 @@
 // What the tests of operations share: errors as values, files and pipes that clean up.
 //
-// Files are in a folder of their own that goes with the process.
+// Files are in the folder of the run.
 
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { OperationName, UringError } from "../../ts/index.ts";
+import { folder } from "./folder.ts";
 
 /** Kinds with a plain system call that does the same, by the test that runs them both ways. */
 export const FILE_KINDS = [
@@ -21,9 +21,6 @@ export const RING_KINDS = [
   "accept", "connect", "send", "recv", "sendmsg", "recvmsg", "poll", "timeout", "read_fixed",
   "write_fixed",
 ] as const satisfies OperationName[];
-
-export const folder = mkdtempSync(join(tmpdir(), "bun-uring-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
 let made = 0;
 

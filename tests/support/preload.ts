@@ -2,7 +2,8 @@
 // than one line, so it ends here; otherwise it sets the time that one test may take.
 
 import { existsSync } from "node:fs";
-import { setDefaultTimeout } from "bun:test";
+import { afterAll, setDefaultTimeout } from "bun:test";
+import { removeFolder } from "./folder.ts";
 
 if (!existsSync(new URL("../../zig-out/lib/libbun_uring.so", import.meta.url))) {
   console.error("The library is not built: run `npm run build` first.");
@@ -11,3 +12,5 @@ if (!existsSync(new URL("../../zig-out/lib/libbun_uring.so", import.meta.url))) 
 
 // Generous: the machine may be busy. A test awaits conditions, so a passing one never waits for it.
 setDefaultTimeout(30_000);
+
+afterAll(removeFolder);
