@@ -1,55 +1,16 @@
 // The life-cycle matrix: every public method in every state, with the outcome that is documented.
 //
 // Rows are found on the prototypes, so that a new public method without a row fails here. Cells are
-// literals: what a call comes to, as `outcomeOf` says it.
+// literals: what a call comes to, as `outcomeOf` says it. Here are the ring, operations and what
+// prepares them; what hangs on a ring is in lifecycle_parts.test.ts.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { openSync } from "node:fs";
-import {
-  BufferPool,
-  Operation,
-  prepare,
-  Ring,
-  type Batch,
-  type PooledBuffer,
-  type Watch,
-} from "../ts/index.ts";
-import type { BufferRegistration } from "../ts/registered.ts";
-import { pipe, thrown } from "./support/operations.ts";
+import { Operation, prepare, Ring, type AnyPrepared } from "../ts/index.ts";
+import { Builder } from "../ts/prepare.ts";
+import { namesOf, outcomeOf } from "./support/matrix.ts";
+import { turn } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
-
-/** The error's code, or what kind of value came back. */
-function outcomeOf(call: () => unknown): string {
-  let value: unknown;
-  try {
-    value = call();
-  } catch (error) {
-    return (error as { code?: string }).code ?? String(error);
-  }
-  if (value instanceof Operation) {
-    // Its own outcome is another test's business, a rejection is not to be left alone.
-    value.then(undefined, () => undefined);
-    value.cancel();
-    return "operation";
-  }
-  if (typeof (value as PromiseLike<unknown> | null)?.then === "function") {
-    (value as PromiseLike<unknown>).then(undefined, () => undefined);
-    return "promise";
-  }
-  if (typeof value === "object" && value !== null) return "object";
-  return String(value);
-}
-
-/** Public names of an object's class and the classes below it. */
-function namesOf(prototype: object, internal: readonly string[]): string[] {
-  const names = new Set<string>();
-  for (let at = prototype; at !== Object.prototype; at = Object.getPrototypeOf(at) as object) {
-    for (const key of Reflect.ownKeys(at)) names.add(String(key));
-  }
-  for (const name of ["constructor", ...internal]) names.delete(name);
-  return [...names].sort();
-}
 
 // Ring -----------------------------------------------------------------------------------------
 
@@ -161,7 +122,7 @@ async function inEveryState(call: RingCall): Promise<string[]> {
     second = outcomeOf(() => call(inCallback));
   });
   // Not `drain`: the call under test may be a waiter itself.
-  while (second === "") await new Promise((resolve) => setImmediate(resolve));
+  while (second === "") await turn();
   await inCallback.close({ cancel: true });
   const closing = new Ring();
   let third = "";
@@ -172,7 +133,7 @@ async function inEveryState(call: RingCall): Promise<string[]> {
       third = outcomeOf(() => call(closing));
     });
   });
-  while (third === "") await new Promise((resolve) => setImmediate(resolve));
+  while (third === "") await turn();
   await closing.close({ cancel: true });
   return [first, second, third, outcomeOf(() => call(closing))];
 }
@@ -194,264 +155,168 @@ const OPERATION_INTERNAL = [
   "onCompletion", "result", "stillborn", "withdraw",
 ];
 
-/** Submitted, completing, completed, cancelled, of a closed ring. */
-type Cells = [string, string, string, string, string];
+/** Submitted, completing, completed, cancelled; of a ring that is closing, that is closed. */
+type Cells = [string, string, string, string, string, string];
 const OPERATION: Record<string, [(operation: Operation) => unknown, ...Cells]> = {
-  pending: [(operation) => operation.pending, "true", "false", "false", "false", "false"],
-  kind: [(operation) => operation.kind, "timeout", "nop", "nop", "timeout", "timeout"],
-  cancel: [(operation) => operation.cancel(), "true", "false", "false", "false", "false"],
-  then: [(operation) => operation.then(), "promise", "promise", "promise", "promise", "promise"],
+  pending: [({ pending }) => pending, "true", "false", "false", "false", "true", "false"],
+  kind: [({ kind }) => kind, "timeout", "nop", "nop", "timeout", "timeout", "timeout"],
+  cancel: [(operation) => operation.cancel(), "true", "false", "false", "false", "true", "false"],
+  then: [
+    (operation) => operation.then(), "promise", "promise", "promise", "promise", "promise",
+    "promise",
+  ],
   catch: [
     (operation) => operation.catch(() => 0), "promise", "promise", "promise", "promise", "promise",
+    "promise",
   ],
   finally: [
     (operation) => operation.catch(() => 0).finally(), "promise", "promise", "promise", "promise",
-    "promise",
+    "promise", "promise",
   ],
   "Symbol(Symbol.dispose)": [
     (operation) => operation[Symbol.dispose](), "undefined", "undefined", "undefined", "undefined",
-    "undefined",
+    "undefined", "undefined",
   ],
   "Symbol(Symbol.asyncDispose)": [
     (operation) => operation[Symbol.asyncDispose](), "promise", "promise", "promise", "promise",
-    "promise",
+    "promise", "promise",
   ],
 };
 
-describe("an operation submitted, completing, completed, cancelled, of a closed ring:", () => {
+/** An operation in each of its states, and what a call on it comes to. */
+async function inEveryStage(call: (operation: Operation) => unknown): Promise<string[]> {
+  const ring = new Ring();
+  const submitted = ring.timeout(60_000);
+  ring.submit();
+  const first = outcomeOf(() => call(submitted));
+  let second = "";
+  const completing: Operation = ring.nop(() => {
+    second = outcomeOf(() => call(completing));
+  });
+  while (completing.pending) await ring.wait();
+  const completed = ring.nop();
+  await completed;
+  const cancelled = ring.timeout(60_000);
+  cancelled.cancel();
+  await cancelled.catch(() => 0);
+  const third = outcomeOf(() => call(completed));
+  const fourth = outcomeOf(() => call(cancelled));
+  const left = ring.timeout(60_000);
+  let fifth = "";
+  ring.nop(() => {
+    void ring.close({ cancel: true });
+    queueMicrotask(() => {
+      fifth = outcomeOf(() => call(left));
+    });
+  });
+  while (fifth === "") await turn();
+  await ring.close();
+  return [first, second, third, fourth, fifth, outcomeOf(() => call(left))];
+}
+
+describe("an operation submitted, completing, completed, cancelled, closing, closed:", () => {
   test("every public method has a row", () => {
     expect(namesOf(Operation.prototype, OPERATION_INTERNAL)).toEqual(Object.keys(OPERATION).sort());
   });
 
   test.each(Object.entries(OPERATION))("%s", async (_name, [call, ...cells]) => {
-    const ring = new Ring();
-    const submitted = ring.timeout(60_000);
-    ring.submit();
-    const first = outcomeOf(() => call(submitted));
-    let second = "";
-    const completing: Operation = ring.nop(() => {
-      second = outcomeOf(() => call(completing));
-    });
-    await ring.wait();
-    while (completing.pending) await ring.wait();
-    const completed = ring.nop();
-    await completed;
-    const cancelled = ring.timeout(60_000);
-    cancelled.cancel();
-    await cancelled.catch(() => 0);
-    const left = ring.timeout(60_000);
-    const third = outcomeOf(() => call(completed));
-    const fourth = outcomeOf(() => call(cancelled));
-    await ring.close({ cancel: true });
-    expect([first, second, third, fourth, outcomeOf(() => call(left))]).toEqual(cells);
+    expect(await inEveryStage(call)).toEqual(cells);
   });
 });
 
-// Buffers --------------------------------------------------------------------------------------
+// Prepared operations --------------------------------------------------------------------------
 
-const POOLED: Record<string, [(buffer: PooledBuffer) => unknown, string, string, string]> = {
-  bytes: [(buffer) => buffer.bytes.length, "64", "EBUSY", "EINVAL"],
-  inFlight: [(buffer) => buffer.inFlight, "false", "true", "false"],
-  length: [(buffer) => buffer.length, "64", "64", "64"],
-  release: [(buffer) => buffer.release(), "undefined", "undefined", "undefined"],
-  "Symbol(Symbol.dispose)": [
-    (buffer) => buffer[Symbol.dispose](), "undefined", "undefined", "undefined",
+const BUILDER_INTERNAL = ["assertReady", "start"];
+
+/** Building: something is missing; ready; consumed. */
+const BUILDER: Record<string, [(builder: Builder, ring: Ring) => unknown, ...string[]]> = {
+  file: [(builder) => builder.file(0), "object", "object", "object"],
+  buffer: [(builder) => builder.buffer(bytes()), "object", "object", "object"],
+  at: [(builder) => builder.at(0), "object", "object", "object"],
+  flags: [(builder) => builder.flags(0), "object", "object", "object"],
+  timeout: [(builder) => builder.timeout(60_000), "object", "object", "object"],
+  signal: [
+    (builder) => builder.signal(new AbortController().signal), "object", "object", "object",
   ],
+  submit: [(builder, ring) => builder.submit(ring), "EINVAL", "operation", "EINVAL"],
 };
 
-describe("a pooled buffer held, in flight, released:", () => {
+describe("a prepared operation that lacks something, that is ready, that was submitted:", () => {
   test("every public method has a row", () => {
-    const held = new BufferPool({ ring: Ring.default, size: 64, count: 1 }).acquire();
-    const internal = ["assertHeld", "assertRing", "board", "land"];
-    const names = namesOf(Object.getPrototypeOf(held) as object, internal);
-    expect(names).toEqual(Object.keys(POOLED).sort());
-    held?.release();
+    expect(namesOf(Builder.prototype, BUILDER_INTERNAL)).toEqual(Object.keys(BUILDER).sort());
   });
 
-  test.each(Object.entries(POOLED))("%s", async (_name, [call, ...cells]) => {
+  test.each(Object.entries(BUILDER))("%s", async (_name, [call, ...cells]) => {
     await using ring = new Ring();
-    const pool = new BufferPool({ ring, size: 64, count: 3 });
-    const [held, flying, released] = [pool.acquire(), pool.acquire(), pool.acquire()];
-    if (held === null || flying === null || released === null) throw new Error("no buffer");
-    ring.read(openSync("/dev/zero", "r"), flying);
-    released.release();
-    const outcomes = [held, flying, released].map((buffer) => outcomeOf(() => call(buffer)));
-    expect(outcomes).toEqual(cells);
-    await ring.drain();
-  });
-
-  test("a pool of a closed ring gives nothing, and its buffers cannot be looked at", async () => {
-    const ring = new Ring();
-    const pool = new BufferPool({ ring, size: 64, count: 1 });
-    const buffer = pool.acquire();
-    await ring.close();
-    expect(thrown(() => pool.acquire()).code).toBe("ESHUTDOWN");
-    expect(thrown(() => buffer?.bytes).code).toBe("ESHUTDOWN");
-    expect(outcomeOf(() => buffer?.release())).toBe("undefined");
+    const made = () => prepare.read().file(9999);
+    const consumed = made().buffer(bytes());
+    await consumed.submit(ring).then(undefined, () => 0);
+    const states = [made(), made().buffer(bytes()), consumed] as unknown as Builder[];
+    expect(states.map((builder) => outcomeOf(() => call(builder, ring)))).toEqual(cells);
   });
 });
 
-// Pools, registrations, watches, batches ---------------------------------------------------------
+/** Nothing set, ready, submitted before; on a ring that is closing, that is closed. */
+type Submits = [make: () => AnyPrepared, bare: () => unknown, ...cells: string[]];
+const needs = ["EINVAL", "operation", "EINVAL", ...down] as const;
+const whole = ["operation", "operation", "EINVAL", ...down] as const;
+const vector = () => [bytes()];
 
-interface Held<Thing> {
-  held: Thing;
-}
-
-/** Each state is a function that brings a thing into it. */
-interface Matrix<Thing> {
-  name: string;
-  internal: readonly string[];
-  /** Wrapped, since what is awaitable would be awaited on its way. */
-  states: Record<string, (ring: Ring) => Promise<Held<Thing>> | Held<Thing>>;
-  rows: Record<string, [call: (thing: Thing) => unknown, ...cells: string[]]>;
-}
-
-const closedRing = async (ring: Ring) => {
-  await ring.close({ cancel: true });
+const PREPARED: Record<string, Submits> = {
+  nop: [() => prepare.nop(), prepare.nop, ...whole],
+  timeout: [() => prepare.timeout(1), () => prepare.timeout(1), ...whole],
+  read: [() => prepare.read().file(9999).buffer(bytes()), prepare.read, ...needs],
+  write: [() => prepare.write().file(9999).buffer(bytes()), prepare.write, ...needs],
+  send: [() => prepare.send().file(9999).buffer(bytes()), prepare.send, ...needs],
+  recv: [() => prepare.recv().file(9999).buffer(bytes()), prepare.recv, ...needs],
+  readv: [() => prepare.readv().file(9999).buffer(vector()), prepare.readv, ...needs],
+  writev: [() => prepare.writev().file(9999).buffer(vector()), prepare.writev, ...needs],
+  sendmsg: [() => prepare.sendmsg().file(9999).buffer(vector()), prepare.sendmsg, ...needs],
+  recvmsg: [() => prepare.recvmsg().file(9999).buffer(vector()), prepare.recvmsg, ...needs],
+  fsync: [() => prepare.fsync().file(9999), prepare.fsync, ...needs],
+  datasync: [() => prepare.datasync().file(9999), prepare.datasync, ...needs],
+  ftruncate: [() => prepare.ftruncate(0).file(9999), () => prepare.ftruncate(0), ...needs],
+  fallocate: [() => prepare.fallocate(0, 1).file(9999), () => prepare.fallocate(0, 1), ...needs],
+  syncFileRange: [
+    () => prepare.syncFileRange(0, 0, 0).file(9999), () => prepare.syncFileRange(0, 0, 0), ...needs,
+  ],
+  close: [() => prepare.close().file(9999), prepare.close, ...needs],
+  shutdown: [() => prepare.shutdown().file(9999), prepare.shutdown, ...needs],
+  poll: [() => prepare.poll("read").file(9999), () => prepare.poll("read"), ...needs],
+  listen: [() => prepare.listen().file(9999), prepare.listen, ...needs],
+  bind: [() => prepare.bind(nowhere).file(9999), () => prepare.bind(nowhere), ...needs],
+  connect: [() => prepare.connect(nowhere).file(9999), () => prepare.connect(nowhere), ...needs],
+  accept: [() => prepare.accept().file(9999), prepare.accept, ...needs],
+  openat: [() => prepare.openat("nowhere"), () => prepare.openat("nowhere"), ...whole],
+  statx: [() => prepare.statx("nowhere"), () => prepare.statx("nowhere"), ...whole],
+  unlink: [() => prepare.unlink("nowhere/a"), () => prepare.unlink("nowhere/a"), ...whole],
+  mkdir: [() => prepare.mkdir("nowhere/a"), () => prepare.mkdir("nowhere/a"), ...whole],
+  rename: [() => prepare.rename("nowhere/a", "b"), () => prepare.rename("no/a", "b"), ...whole],
+  link: [() => prepare.link("nowhere/a", "b"), () => prepare.link("nowhere/a", "b"), ...whole],
+  symlink: [() => prepare.symlink("a", "no/b"), () => prepare.symlink("a", "no/b"), ...whole],
+  socket: [() => prepare.socket("ipv4"), () => prepare.socket("ipv4"), ...whole],
+  splice: [() => prepare.splice(9999, 9999, 1), () => prepare.splice(9999, 9999, 1), ...whole],
 };
 
-const POOLS: Matrix<BufferPool> = {
-  name: "a pool of an open ring, of a closed one",
-  internal: ["giveBack", "reclaim"],
-  states: {
-    open: (ring) => ({ held: new BufferPool({ ring, size: 64, count: 1 }) }),
-    closed: async (ring) => {
-      const pool = new BufferPool({ ring, size: 64, count: 1 });
-      await closedRing(ring);
-      return { held: pool };
-    },
-  },
-  rows: {
-    acquire: [(pool) => pool.acquire(), "object", "ESHUTDOWN"],
-    leaked: [(pool) => pool.leaked, "0", "0"],
-    stats: [(pool) => pool.stats, "object", "object"],
-  },
-};
+describe("submitting what is bare, ready, used up; on a ring that closes, that is closed:", () => {
+  test("every builder has a row", () => {
+    expect(Object.keys(PREPARED).sort()).toEqual(Object.keys(prepare).sort());
+  });
 
-function register(ring: Ring): BufferRegistration {
-  ring.buffers.register([new SharedArrayBuffer(64)]);
-  return ring.buffers;
-}
-
-const REGISTRATIONS: Matrix<BufferRegistration> = {
-  name: "a registration unregistered, registered, draining, of a closed ring",
-  internal: ["assertCurrent", "handle", "words"],
-  states: {
-    unregistered: (ring) => ({ held: ring.buffers }),
-    registered: (ring) => ({ held: register(ring) }),
-    draining: (ring) => {
-      const [buffer] = ring.buffers.register([new SharedArrayBuffer(64)]);
-      const own = pipe();
-      if (buffer !== undefined) ring.read(own.fd, buffer);
-      ring.submit();
-      ring.buffers.requestUnregister();
-      return { held: ring.buffers };
-    },
-    closed: async (ring) => {
-      register(ring);
-      await closedRing(ring);
-      return { held: ring.buffers };
-    },
-  },
-  rows: {
-    state: [({ state }) => state, "unregistered", "registered", "draining", "unregistered"],
-    count: [({ count }) => count, "0", "1", "1", "0"],
-    inFlight: [({ inFlight }) => inFlight, "0", "0", "1", "0"],
-    inspect: [(one) => Object.values(one.inspect()).join(), "unregistered,0,0", "registered,1,0",
-      "draining,1,1", "unregistered,0,0",
-    ],
-    register: [
-      (one) => one.register([new SharedArrayBuffer(8)]), "object", "EEXIST", "EBUSY", "ESHUTDOWN",
-    ],
-    update: [
-      (one) => one.update(0, new SharedArrayBuffer(8)), "ENOENT", "object", "EBUSY", "ESHUTDOWN",
-    ],
-    requestUnregister: [
-      (one) => one.requestUnregister(), "ENOENT", "true", "false", "ESHUTDOWN",
-    ],
-    unregister: [
-      (one) => one.unregister({ timeout: 0 }), "ENOENT", "promise", "promise", "ESHUTDOWN",
-    ],
-    unregisterSync: [
-      (one) => one.unregisterSync({ timeout: 0 }), "ENOENT", "true", "ETIMEDOUT", "ESHUTDOWN",
-    ],
-  },
-};
-
-const watch = (ring: Ring) => ring.watch(pipe().fd, "read", null, () => {});
-
-const WATCHES: Matrix<Watch<null>> = {
-  name: "a watch that is active, removed, of a closed ring",
-  internal: [],
-  states: {
-    active: (ring) => ({ held: watch(ring) }),
-    removed: (ring) => {
-      const removed = watch(ring);
-      removed.remove();
-      return { held: removed };
-    },
-    closed: async (ring) => {
-      const own = watch(ring);
-      await closedRing(ring);
-      return { held: own };
-    },
-  },
-  rows: {
-    active: [(one) => one.active, "true", "false", "false"],
-    modify: [(one) => one.modify("write"), "undefined", "undefined", "ESHUTDOWN"],
-    remove: [(one) => one.remove(), "undefined", "undefined", "undefined"],
-    "Symbol(Symbol.dispose)": [
-      (one) => one[Symbol.dispose](), "undefined", "undefined", "undefined",
-    ],
-  },
-};
-
-const BATCHES: Matrix<Batch> = {
-  name: "a batch that is pending, over, of a closed ring",
-  internal: [],
-  states: {
-    pending: (ring) => ({ held: ring.batch([prepare.timeout(60_000)]) }),
-    over: async (ring) => {
-      const batch = ring.batch([prepare.nop()]);
-      await batch.then();
-      return { held: batch };
-    },
-    closed: async (ring) => {
-      const batch = ring.batch([prepare.timeout(60_000)]);
-      await closedRing(ring);
-      return { held: batch };
-    },
-  },
-  rows: {
-    pending: [(one) => one.pending, "true", "false", "false"],
-    cancel: [(one) => one.cancel(), "true", "false", "false"],
-    then: [(one) => one.then(), "promise", "promise", "promise"],
-    "Symbol(Symbol.dispose)": [
-      (one) => one[Symbol.dispose](), "undefined", "undefined", "undefined",
-    ],
-  },
-};
-
-describe.each([POOLS, REGISTRATIONS, WATCHES, BATCHES] as unknown as Matrix<object>[])(
-  "$name:",
-  ({ internal, states, rows }) => {
-    const [first] = Object.values(states);
-
-    test("every public method has a row", async () => {
-      await using ring = new Ring();
-      const thing = await first?.(ring);
-      const names = namesOf(Object.getPrototypeOf(thing?.held) as object, internal);
-      expect(names).toEqual(Object.keys(rows).sort());
+  test.each(Object.entries(PREPARED))("%s", async (_name, [make, bare, ...cells]) => {
+    const ring = new Ring();
+    const submit = (prepared: unknown) => outcomeOf(() => (prepared as AnyPrepared).submit(ring));
+    const ready = make();
+    const outcomes = [submit(bare()), submit(ready), submit(ready)];
+    let closing = "";
+    ring.nop(() => {
+      void ring.close({ cancel: true });
+      queueMicrotask(() => {
+        closing = submit(make());
+      });
     });
-
-    test.each(Object.entries(rows))("%s", async (_name, [call, ...cells]) => {
-      const outcomes: string[] = [];
-      for (const enter of Object.values(states)) {
-        await using ring = new Ring();
-        const { held } = await enter(ring);
-        outcomes.push(outcomeOf(() => call(held)));
-      }
-      expect(outcomes).toEqual(cells);
-    });
-  },
-);
+    while (closing === "") await turn();
+    await ring.close();
+    expect([...outcomes, closing, submit(make())]).toEqual(cells);
+  });
+});

@@ -41,8 +41,10 @@ export type {
   SocketAddress,
   SocketTransferOptions,
 } from "./operation/socket.ts";
-export { prepare, type Prepared, type PreparedKind } from "./prepare.ts";
+export { prepare, type AnyPrepared, type Prepared, type PreparedKind } from "./prepare.ts";
 export {
+  type BufferRegistration,
+  type FileRegistration,
   RegisteredBuffer,
   RegisteredFile,
   type RegistrableBuffer,
