@@ -2,13 +2,14 @@
 //
 // Whatever happens to the user's memory in mid-flight, the kernel writes to none that is not its.
 
+import { heapStats } from "bun:jsc";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BufferPool, Ring } from "../ts/index.ts";
 import { folder } from "./support/folder.ts";
 import { pipe, rejected, thrown } from "./support/operations.ts";
-import { until } from "./support/until.ts";
+import { turns, until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
 
@@ -159,6 +160,45 @@ describe("an ArrayBuffer", () => {
     expect(text(new Uint8Array(buffer), bytes)).toBe("still here");
   });
 
+  test("of a forgotten handle lives until the last completion, and no longer", async () => {
+    await using ring = new Ring();
+    using own = pipe();
+    const held = () => {
+      Bun.gc(true);
+      return heapStats().extraMemorySize;
+    };
+    const before = held();
+    const count = 8;
+    const size = 8 << 20;
+    (() => {
+      for (let i = 0; i < count; i++) void ring.read(own.fd, new ArrayBuffer(size));
+    })();
+    ring.submit();
+    await turns(2);
+    expect(held() - before).toBeGreaterThan((count - 1) * size);
+    for (let i = 0; i < count; i++) await ring.write(own.fd, "x");
+    await ring.drain();
+    await until(() => held() - before < size);
+  });
+
+  test("of WebAssembly that grows in mid-read is not written to where it was", async () => {
+    await using ring = new Ring();
+    using own = pipe();
+    // Only the first few have room to grow where they are.
+    const memories = Array.from({ length: 40 }, () => new WebAssembly.Memory({ initial: 1 }));
+    const reads = memories.map(({ buffer }) => ring.read(own.fd, buffer, { length: 16 }));
+    ring.submit();
+    for (const memory of memories) memory.grow(1);
+    Bun.gc(true);
+    // What is allocated now may lie where they were.
+    const poison = Array.from({ length: 80 }, () => new Uint8Array(65536).fill(0xaa));
+    await ring.write(own.fd, Buffer.alloc(16 * memories.length, 1));
+    for (const read of reads) expect((await rejected(read)).code).toBe("EINVAL");
+    expect(poison.every((bytes) => bytes.every((byte) => byte === 0xaa))).toBe(true);
+    expect(memories.every(({ buffer }) => new Uint8Array(buffer).every((byte) => byte === 0)))
+      .toBe(true);
+  });
+
   test("of WebAssembly stays where it is", async () => {
     await using ring = new Ring();
     using own = pipe();
@@ -182,6 +222,26 @@ describe("a plain view", () => {
     const error = await rejected(read);
     expect([error.code, error.phase]).toEqual(["EINVAL", "completion"]);
     expect(new Uint8Array(taken).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test("that is transferred, dropped and collected in mid-read harms nobody's memory", async () => {
+    await using ring = new Ring();
+    using own = pipe();
+    const [count, size] = [50, 8192];
+    const reads = (() => {
+      const views = Array.from({ length: count }, () => new Uint8Array(size));
+      const started = views.map((view) => ring.read(own.fd, view.subarray(0, 64)));
+      for (const view of views) view.buffer.transfer();
+      return started;
+    })();
+    ring.submit();
+    await turns(1);
+    Bun.gc(true);
+    // What is allocated now may lie where they were.
+    const poison = Array.from({ length: 4 * count }, () => new Uint8Array(size).fill(0xaa));
+    await ring.write(own.fd, Buffer.alloc(64 * count, 1));
+    for (const read of reads) expect((await rejected(read)).code).toBe("EINVAL");
+    expect(poison.every((bytes) => bytes.every((byte) => byte === 0xaa))).toBe(true);
   });
 
   test("may be changed after a write has started: its bytes were copied", async () => {

@@ -1,5 +1,5 @@
 // The life-cycle matrices of what hangs on a ring: buffers, pools, registrations and their handles,
-// watches, batches. Every public method in every state; cells are literals, as in lifecycle.test.ts.
+// watches, batches. Every public method in every state, as in lifecycle.test.ts.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openSync } from "node:fs";

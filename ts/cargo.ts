@@ -172,12 +172,16 @@ class SharedBytes<B> extends Carrier<B> {
   }
 }
 
-/** An ArrayBuffer that is the operation's until it ends: the caller's views are empty meanwhile. */
+/**
+ * An ArrayBuffer that is the operation's until it ends: the caller's views are empty meanwhile. One
+ * that cannot be moved, WebAssembly's, is treated as plain bytes: growing frees it.
+ */
 class MovedBuffer extends Carrier<ArrayBuffer> {
   readonly #from: number;
   readonly #to: number;
   readonly #written: boolean;
   #copied: Uint8Array | null = null;
+  #stays: PlainSource<ArrayBuffer> | PlainTarget<ArrayBuffer> | null = null;
 
   constructor(buffer: ArrayBuffer, from: number, to: number, written: boolean) {
     super(buffer);
@@ -186,12 +190,20 @@ class MovedBuffer extends Carrier<ArrayBuffer> {
     this.#written = written;
   }
 
-  board(engine: Engine, kind: string): void {
+  board(engine: Engine, kind: string, fd: number): void {
     const given = this.buffer as ArrayBuffer;
     if (given.detached) throw argumentError(kind, "buffer", "memory that is still there", given);
     checkLoans(given, this.#from, this.#to, true, kind);
     const length = this.#to - this.#from;
     const buffer = move(given);
+    if (buffer === null) {
+      const there = new Uint8Array(given, this.#from, length);
+      const Plain = this.#written ? PlainTarget : PlainSource;
+      this.#stays = new Plain(given, there);
+      this.#stays.board(engine, kind, fd);
+      this.input = this.#stays.input;
+      return;
+    }
     this.replace(buffer);
     const bytes = new Uint8Array(buffer, this.#from, length);
     engine.memory.arguments.integers[WORDS.length] = length;
@@ -207,6 +219,7 @@ class MovedBuffer extends Carrier<ArrayBuffer> {
   override land(engine: Engine, index: number, result: number): number {
     pinned.delete(this);
     this.input = null;
+    if (this.#stays !== null) return this.#stays.land(engine, index, result);
     const copied = this.#copied;
     if (copied === null || !this.#written || result <= 0 || index < 0) return result;
     const length = Math.min(result, copied.byteLength);
@@ -215,17 +228,18 @@ class MovedBuffer extends Carrier<ArrayBuffer> {
   }
 
   override orphan(): void {
+    if (this.#stays !== null) return this.#stays.orphan();
     // Still pinned: the kernel may write to it, so that nobody gets it back.
     if (inPlace) this.replace(undefined);
   }
 }
 
-/** The memory of WebAssembly cannot be moved, nor taken away: it stays where it is. */
-function move(buffer: ArrayBuffer): ArrayBuffer {
+/** The buffer that has its memory now, or null if it cannot be moved. */
+function move(buffer: ArrayBuffer): ArrayBuffer | null {
   try {
     return buffer.transfer();
   } catch (error) {
-    if (error instanceof TypeError && !buffer.detached) return buffer;
+    if (error instanceof TypeError && !buffer.detached) return null;
     throw error;
   }
 }
