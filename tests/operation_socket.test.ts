@@ -4,7 +4,7 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, readFileSync, readlinkSync } from "node:fs";
-import { BufferPool, prepare, Ring } from "../ts/index.ts";
+import { BufferPool, prepare, Ring, type WatchEvent } from "../ts/index.ts";
 import { rejected, SOCKET_KINDS, thrown } from "./support/operations.ts";
 import { until } from "./support/until.ts";
 
@@ -21,8 +21,15 @@ async function pair(ring: Ring) {
     ring.accept(listener),
     ring.connect(client, { hostname: "127.0.0.1", port }),
   ]);
-  const close = () => [listener, client, accepted.fd].forEach((fd) => closeSync(fd));
-  return { client, server: accepted.fd, address: accepted.address, [Symbol.dispose]: close };
+  const open = new Set([listener, client, accepted.fd]);
+  return {
+    client,
+    server: accepted.fd,
+    address: accepted.address,
+    /** The client's descriptor, for the caller to close. */
+    reset: () => (open.delete(client), client),
+    [Symbol.dispose]: () => open.forEach((fd) => closeSync(fd)),
+  };
 }
 
 const text = (bytes: Uint8Array = new Uint8Array()) => Buffer.from(bytes).toString();
@@ -253,6 +260,20 @@ describe("a watch", () => {
     expect(watch.active).toBe(false);
     await ring.drain();
     expect(ring.pendingCount).toBe(0);
+  });
+
+  test("tells an error and a hang-up of what was not asked for, and goes on", async () => {
+    await using ring = new Ring();
+    using both = await pair(ring);
+    const seen: WatchEvent<null>[] = [];
+    using watch = ring.watch(both.server, "write", null, (event) => seen.push(event));
+    await until(() => seen.length === 1);
+    // Unread bytes at its close: the peer answers with RST.
+    await ring.send(both.server, "unread");
+    closeSync(both.reset());
+    await until(() => seen.some(({ error }) => error));
+    const last = seen.find(({ error }) => error);
+    expect([last?.hangUp, last?.fd, watch.active]).toEqual([true, both.server, true]);
   });
 
   test("of what cannot be polled ends with an error", async () => {

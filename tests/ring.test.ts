@@ -6,7 +6,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
 import { descriptors } from "./support/descriptors.ts";
-import { pipe, rejected, thrown } from "./support/operations.ts";
+import { file, pipe, rejected, thrown } from "./support/operations.ts";
 
 setDefaultTimeout(30_000);
 
@@ -34,7 +34,11 @@ describe("stats", () => {
     for (let i = 0; i < 100; i++) ring.nop();
     ring.timeout(60_000);
     ring.poll();
+    using own = file("0123456789");
+    await ring.read(own.fd, new Uint8Array(7), { at: 0 });
+    await ring.writev(own.fd, ["ab", "c"], { at: 0 });
     const stats = ring.stats();
+    expect([stats.bytes_received, stats.bytes_sent]).toEqual([7, 3]);
     expect(stats.sqes).toBeGreaterThanOrEqual(101);
     expect(stats.cqes).toBeGreaterThanOrEqual(100);
     expect(stats.in_flight).toBe(ring.pendingCount);
@@ -99,7 +103,11 @@ describe("an error that ends the ring", () => {
     using own = pipe();
     const moved = ring.read(own.fd, new ArrayBuffer(64));
     const timer = ring.timeout(60_000);
+    const [registered] = ring.buffers.register([new SharedArrayBuffer(8)]);
+    if (registered === undefined) throw new Error("no registered buffer");
+    ring.read(own.fd, registered);
     ring.poll();
+    const unregistering = ring.buffers.unregister();
     const given = openSync("/dev/null", "r");
     closeSync(fd);
     const closing = ring.close(given);
@@ -107,6 +115,7 @@ describe("an error that ends the ring", () => {
     const waiting = ring.drain();
     expect((await rejected(waiting)).code).toBe("EBADF");
     expect((await rejected(timer)).code).toBe("EBADF");
+    expect((await rejected(unregistering)).code).toBe("EBADF");
     // It was given away: nobody else would close it.
     expect((await rejected(closing)).code).toBe("EBADF");
     expect(thrown(() => fstatSync(given)).code).toBe("EBADF");
@@ -115,7 +124,7 @@ describe("an error that ends the ring", () => {
     expect([error.code, error.buffer]).toEqual(["EBADF", undefined]);
     expect(thrown(() => ring.nop())).toBe(ring.fatalError as never);
     const inspection = ring.fatalError?.inspection as RingInspection;
-    expect(inspection.pending).toEqual({ read: 1, timeout: 1, close: 1, nop: 1 });
+    expect(inspection.pending).toEqual({ read: 2, timeout: 1, close: 1, nop: 1 });
     expect([ring.inspect().state, logged.length]).toEqual(["failed", 1]);
     await ring.close();
     expect([ring.closed, logged.length]).toEqual([true, 2]);

@@ -165,7 +165,8 @@ export abstract class Registration<Entry, H extends Handle> {
         else reject(error);
       };
       const check = (): void => {
-        if (this.engine.closed || this.state === "unregistered") finish(null);
+        if (this.engine.fatalError !== null) finish(this.engine.fatalError);
+        else if (this.engine.closed || this.state === "unregistered") finish(null);
       };
       this.engine.drains.add(check);
     });
@@ -181,6 +182,7 @@ export abstract class Registration<Entry, H extends Handle> {
     if (this.engine.calling) return false;
     const deadline = performance.now() + timeout;
     while (this.state === "draining") {
+      if (this.engine.fatalError !== null) throw this.engine.fatalError;
       const left = deadline - performance.now();
       if (left <= 0) {
         const error = this.#giveUp(timeout);

@@ -175,6 +175,7 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     engine.record(.completion, user_data.slot, result_of(self, cqe.res), 0, @intFromBool(more));
     if (more) return;
     if (self.stage == .submitted) count_latency(self, engine);
+    if (cqe.res > 0) count_bytes(self, engine, cqe.res);
     release_successor(self, engine);
     registration.operation_done(engine, self);
     engine.dirty_operations.remove(&engine.operations, user_data.slot);
@@ -199,6 +200,14 @@ fn result_of(self: *const Operation, result: i32) i32 {
     if (ended and self.timed_out and !mutation.is(.hide_timeout)) return errno.timedout;
     if (ended and self.cancelled) return errno.canceled;
     return if (restarts) errno.intr else result;
+}
+
+fn count_bytes(self: *const Operation, engine: *Engine, bytes: i32) void {
+    switch (self.kind) {
+        .read, .readv, .read_fixed, .recv, .recvmsg => engine.counters.bytes_received += bytes,
+        .write, .writev, .write_fixed, .send, .sendmsg => engine.counters.bytes_sent += bytes,
+        else => {},
+    }
 }
 
 fn count_latency(self: *const Operation, engine: *Engine) void {
