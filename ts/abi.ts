@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xc8801f4a;
+export const ABI_HASH = 0xc56accbd;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -35,6 +35,7 @@ export const Feature = {
   submit_all: 4,
   no_sqarray: 5,
   registered_ring_fd: 6,
+  zero_copy_send: 13,
   buffer_ring: 7,
   multishot_receive: 8,
   multishot_accept: 9,
@@ -97,8 +98,18 @@ export const SocketOption = {
   no_delay: 0,
   keep_alive: 1,
   type_of_service: 2,
+  high_water_mark: 16,
+  zero_copy_min: 17,
+  corked: 18,
 } as const;
 export type SocketOption = (typeof SocketOption)[keyof typeof SocketOption];
+
+export const SendFlag = {
+  chained: 0,
+  report_break: 1,
+  copy: 2,
+} as const;
+export type SendFlag = (typeof SendFlag)[keyof typeof SendFlag];
 
 export const OperationKind = {
   nop: 0,
@@ -204,7 +215,7 @@ export const CONTROL_WORDS = {
   parked: 3,
 } as const;
 
-export const RING_OPTIONS_SIZE = 56;
+export const RING_OPTIONS_SIZE = 64;
 export const RING_OPTIONS = {
   entries: 0,
   cq_entries: 4,
@@ -215,11 +226,13 @@ export const RING_OPTIONS = {
   operations: 24,
   staging_blocks: 28,
   high_water_mark: 32,
-  backend: 36,
-  features_disabled: 40,
-  operations_disabled_low: 44,
-  operations_disabled_high: 48,
-  reserved_0: 52,
+  zero_copy_min: 36,
+  reserved_1: 40,
+  backend: 44,
+  features_disabled: 48,
+  operations_disabled_low: 52,
+  operations_disabled_high: 56,
+  reserved_0: 60,
 } as const;
 export const RING_OPTIONS_WORDS = {
   entries: 0,
@@ -231,11 +244,13 @@ export const RING_OPTIONS_WORDS = {
   operations: 6,
   staging_blocks: 7,
   high_water_mark: 8,
-  backend: 9,
-  features_disabled: 10,
-  operations_disabled_low: 11,
-  operations_disabled_high: 12,
-  reserved_0: 13,
+  zero_copy_min: 9,
+  reserved_1: 10,
+  backend: 11,
+  features_disabled: 12,
+  operations_disabled_low: 13,
+  operations_disabled_high: 14,
+  reserved_0: 15,
 } as const;
 
 export const RING_INFO_SIZE = 88;
@@ -340,7 +355,7 @@ export const REGISTRATION_WORDS = {
   reserved_0: 3,
 } as const;
 
-export const STATS_SIZE = 152;
+export const STATS_SIZE = 192;
 export const STATS = {
   turns: 0,
   enters: 8,
@@ -355,12 +370,17 @@ export const STATS = {
   connections_opened: 80,
   connections_closed: 88,
   accepts_failed: 96,
-  staging_blocks_used: 104,
-  receive_buffers_free: 112,
-  receive_buffers_lent: 120,
-  operations_waiting: 128,
-  sq_queued: 136,
-  cq_queued: 144,
+  chain_windows: 104,
+  chain_operations_complete: 112,
+  sends_zero_copy: 120,
+  zero_copy_copied: 128,
+  notifications_stray: 136,
+  staging_blocks_used: 144,
+  receive_buffers_free: 152,
+  receive_buffers_lent: 160,
+  operations_waiting: 168,
+  sq_queued: 176,
+  cq_queued: 184,
 } as const;
 export const STATS_WORDS = {
   turns: 0,
@@ -376,12 +396,17 @@ export const STATS_WORDS = {
   connections_opened: 10,
   connections_closed: 11,
   accepts_failed: 12,
-  staging_blocks_used: 13,
-  receive_buffers_free: 14,
-  receive_buffers_lent: 15,
-  operations_waiting: 16,
-  sq_queued: 17,
-  cq_queued: 18,
+  chain_windows: 13,
+  chain_operations_complete: 14,
+  sends_zero_copy: 15,
+  zero_copy_copied: 16,
+  notifications_stray: 17,
+  staging_blocks_used: 18,
+  receive_buffers_free: 19,
+  receive_buffers_lent: 20,
+  operations_waiting: 21,
+  sq_queued: 22,
+  cq_queued: 23,
 } as const;
 
 /** Every record in the numbering of `bu_abi_echo`, with the types of its fields. */
@@ -429,6 +454,8 @@ export const LAYOUTS = [
       operations: "u32",
       staging_blocks: "u32",
       high_water_mark: "u32",
+      zero_copy_min: "u32",
+      reserved_1: "u32",
       backend: "u32",
       features_disabled: "u32",
       operations_disabled_low: "u32",
@@ -526,6 +553,11 @@ export const LAYOUTS = [
       connections_opened: "f64",
       connections_closed: "f64",
       accepts_failed: "f64",
+      chain_windows: "f64",
+      chain_operations_complete: "f64",
+      sends_zero_copy: "f64",
+      zero_copy_copied: "f64",
+      notifications_stray: "f64",
       staging_blocks_used: "f64",
       receive_buffers_free: "f64",
       receive_buffers_lent: "f64",
@@ -557,6 +589,8 @@ export const SYMBOLS = {
   bu_connection_fd: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_connection_timeout: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_write: { args: ["u32", "u32", "u32", "ptr", "u32"], returns: "i32" },
+  bu_connection_send: { args: ["u32", "u32", "u32", "ptr", "u32"], returns: "i32" },
+  bu_operation_sent: { args: ["u32", "u32"], returns: "f64" },
   bu_connection_shut: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_pause: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_option: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },

@@ -53,6 +53,8 @@ pub const Feature = enum(u32) {
     no_sqarray = 5,
     /// IORING_REGISTER_RING_FDS
     registered_ring_fd = 6,
+    /// IORING_OP_SEND_ZC and IORING_OP_SENDMSG_ZC
+    zero_copy_send = 13,
     /// IORING_REGISTER_PBUF_RING
     buffer_ring = 7,
     /// IORING_RECV_MULTISHOT
@@ -147,6 +149,9 @@ pub const RingOptions = extern struct {
     staging_blocks: u32,
     /// Bytes that one connection may have staged; beyond it `write` takes less.
     high_water_mark: u32,
+    /// Bytes from which on memory is sent without a copy.
+    zero_copy_min: u32,
+    reserved_1: u32 = 0,
     backend: Backend,
     /// Bits of `Feature` to treat as refused.
     features_disabled: u32,
@@ -229,6 +234,23 @@ pub const SocketOption = enum(u32) {
     keep_alive = 1,
     /// IP_TOS or IPV6_TCLASS: 0 to 255.
     type_of_service = 2,
+    // The library's own.
+    /// Bytes that the connection may have staged; 0: as the ring has it.
+    high_water_mark = 16,
+    /// Bytes from which on memory is sent without a copy; 0: as the ring has it.
+    zero_copy_min = 17,
+    /// 1: nothing leaves until it is 0 again.
+    corked = 18,
+};
+
+/// Bits of `Arguments.flags` for `bu_connection_send`.
+pub const SendFlag = enum(u32) {
+    /// Each part is a send of its own, linked to the one before.
+    chained = 0,
+    /// A break ends it; otherwise the remainder is sent again.
+    report_break = 1,
+    /// Never without a copy.
+    copy = 2,
 };
 
 /// Operations that `bu_operation_start` takes; names are io_uring's. What each reads of
@@ -356,6 +378,14 @@ pub const Stats = extern struct {
     connections_opened: f64,
     connections_closed: f64,
     accepts_failed: f64,
+    /// Windows of chains that the kernel was given, and those of them whose sends are all over.
+    chain_windows: f64,
+    chain_operations_complete: f64,
+    /// Sends without a copy, and those that the kernel has copied all the same.
+    sends_zero_copy: f64,
+    zero_copy_copied: f64,
+    /// Notifications that were not promised.
+    notifications_stray: f64,
     staging_blocks_used: f64,
     receive_buffers_free: f64,
     /// Receive buffers that JavaScript holds on loan.

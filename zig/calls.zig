@@ -11,6 +11,8 @@ const Engine = @import("engine.zig").Engine;
 const Operation = @import("operation.zig").Operation;
 const preparation = @import("preparation.zig");
 const registration = @import("registration.zig");
+const send_settling = @import("send_settling.zig");
+const send_start = @import("send_start.zig");
 const submission = @import("submission.zig");
 const Connection = @import("connection.zig").Connection;
 const mutation = @import("testing/mutation.zig");
@@ -72,6 +74,27 @@ pub fn connection_write(
     return connection.write(engine, index, source[0..offered]);
 }
 
+pub fn connection_send(
+    engine: *Engine,
+    index: u32,
+    generation: u32,
+    input: ?[*]const u8,
+    input_len: u32,
+) i32 {
+    if (engine.fatal != 0) return engine.fatal;
+    const connection = engine.connections.find(index, generation) orelse return errno.noent;
+    if (input_len > 0 and input == null) return errno.inval;
+    const arguments = engine.arguments.*; // JavaScript may write to the original at any time
+    const bytes = if (input) |pointer| pointer[0..input_len] else &[_]u8{};
+    return send_start.start(connection, engine, index, &arguments, bytes);
+}
+
+/// Bytes that a send has sent, from its completion to the next turn.
+pub fn operation_sent(engine: *Engine, index: u32) f64 {
+    if (index >= engine.operations.fresh) return -1;
+    return engine.operations.entries[index].value.arguments.offset;
+}
+
 pub fn connection_shut(
     engine: *Engine,
     index: u32,
@@ -100,7 +123,17 @@ pub fn connection_option(
 ) i32 {
     const connection = find_open(engine, index, generation) orelse return errno.noent;
     const asked = known(abi.SocketOption, option) orelse return errno.inval;
-    return engine.kernel.set_option(connection.fd, seam_option(asked), value);
+    const sending = &connection.sending;
+    switch (asked) {
+        .high_water_mark => sending.high_water_mark = value,
+        .zero_copy_min => sending.zero_copy_min = value,
+        .corked => {
+            sending.corked = value != 0;
+            if (!sending.corked) engine.mark(index);
+        },
+        else => return engine.kernel.set_option(connection.fd, seam_option(asked).?, value),
+    }
+    return 0;
 }
 
 pub fn connection_option_read(
@@ -111,14 +144,17 @@ pub fn connection_option_read(
 ) i32 {
     const connection = find_open(engine, index, generation) orelse return errno.noent;
     const asked = known(abi.SocketOption, option) orelse return errno.inval;
-    return engine.kernel.get_option(connection.fd, seam_option(asked));
+    const found = seam_option(asked) orelse return errno.inval;
+    return engine.kernel.get_option(connection.fd, found);
 }
 
-fn seam_option(option: abi.SocketOption) seam.Option {
+/// Null for the library's own.
+fn seam_option(option: abi.SocketOption) ?seam.Option {
     return switch (option) {
         .no_delay => .no_delay,
         .keep_alive => .keep_alive,
         .type_of_service => .type_of_service,
+        .high_water_mark, .zero_copy_min, .corked => null,
     };
 }
 
@@ -286,6 +322,10 @@ pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
     if (operation.stage == .over) return errno.noent;
     if (operation.cancelled) return errno.already;
     operation.cancelled = true;
+    if (operation.stage == .in_stream) {
+        send_settling.cancel(engine, operation.arguments.extra);
+        return 0;
+    }
     // Queued, it becomes a failure in its place; under way, the request goes before what waits,
     // never between the members of a batch.
     if (operation.stage == .submitted) {

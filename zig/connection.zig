@@ -15,6 +15,7 @@ const slots = @import("slots.zig");
 const deadlines = @import("deadlines.zig");
 const receiving = @import("receiving.zig");
 const sending = @import("sending.zig");
+const send_settling = @import("send_settling.zig");
 const socket = @import("operation/connection.zig");
 const Engine = @import("engine.zig").Engine;
 const Kind = @import("operation.zig").Kind;
@@ -84,7 +85,6 @@ pub const Connection = struct {
     }
 
     fn advance_abandoned(connection: *Connection, engine: *Engine, index: u32) bool {
-        connection.sending.discard(engine);
         if (!connection.is_busy()) {
             if (connection.shut == .terminate) {
                 // RST instead of FIN; if it is refused the close is merely a polite one.
@@ -104,7 +104,7 @@ pub const Connection = struct {
     fn advance_shut(connection: *Connection, engine: *Engine, index: u32) bool {
         if (connection.shut == .none) return true;
         if (connection.sending.pending or connection.shutdown_pending) return true;
-        assert(connection.sending.is_empty());
+        if (!connection.sending.is_empty()) return true; // corked
         if (!connection.write_ended) {
             const sqe = engine.sqe() orelse return false;
             socket.Shutdown.prepare(sqe, connection.fd, tag(engine, index, .shutdown));
@@ -132,7 +132,7 @@ pub const Connection = struct {
     fn submit_close(connection: *Connection, engine: *Engine, index: u32) bool {
         assert(!connection.is_busy());
         const sqe = engine.sqe() orelse return false;
-        connection.sending.release(engine);
+        sending.release(connection, engine, connection.cause());
         if (connection.registered) {
             // The table holds the socket open as a descriptor does: out of it before the close.
             _ = engine.kernel.file_set(index, -1);
@@ -141,6 +141,11 @@ pub const Connection = struct {
         socket.Close.prepare(sqe, connection.fd, tag(engine, index, .close));
         connection.stage = .closing;
         return true;
+    }
+
+    /// Why what is still queued was not sent.
+    fn cause(connection: *const Connection) i32 {
+        return if (connection.failure != 0) connection.failure else errno.canceled;
     }
 
     pub fn file_of(connection: *const Connection, index: u32) socket.File {
@@ -208,6 +213,7 @@ pub const Connection = struct {
 
     pub const on_receive = receiving.on_receive;
     pub const on_send = sending.on_send;
+    pub const on_send_cancelled = sending.on_send_cancelled;
     pub const maybe_drain = sending.maybe_drain;
 
     pub fn on_connect(connection: *Connection, engine: *Engine, index: u32, result: i32) void {
@@ -268,6 +274,7 @@ pub const Connection = struct {
 
     pub fn on_closed(connection: *Connection, engine: *Engine, index: u32) void {
         assert(connection.stage == .closing);
+        send_settling.report(engine); // who waits for a send hears of it before the close
         if (connection.announced) {
             engine.counters.connections_closed += 1;
             engine.record(.close, index, connection.failure, 0, 0);

@@ -22,6 +22,9 @@ const features = @import("features.zig");
 const deadlines = @import("deadlines.zig");
 const Connection = @import("connection.zig").Connection;
 const Listener = @import("listen.zig").Listener;
+const Segment = @import("segment.zig").Segment;
+const Place = @import("send_chain.zig").Place;
+const send_settling = @import("send_settling.zig");
 const Operation = operation.Operation;
 const BufferRing = @import("buffer_ring.zig").BufferRing;
 const mutation = @import("testing/mutation.zig");
@@ -48,10 +51,14 @@ pub const Engine = struct {
     connections: slots.Slots(Connection),
     listeners: slots.Slots(Listener),
     operations: slots.Slots(Operation),
+    /// Memory in the send queues that is sent from where it is.
+    segments: slots.Slots(Segment),
     buffers: BufferRing,
     staging_pool: staging.Pool,
     high_water_mark: u32,
     deadlines: deadlines.Deadlines,
+    /// Bytes from which on memory is sent without a copy.
+    zero_copy_min: u32,
     transfers: transfer.Pool,
     settled: submission.Settled,
     counts: submission.Counts = .{},
@@ -70,6 +77,8 @@ pub const Engine = struct {
     dirty: slots.Queue(Connection, "dirty") = .{},
     dirty_listeners: slots.Queue(Listener, "dirty") = .{},
     dirty_operations: slots.Queue(Operation, "dirty") = .{},
+    /// Segments whose owners are to be told of their end.
+    finished: slots.Queue(Segment, "finished") = .{},
     /// Connections that wait for a receive buffer, for a staging block.
     parked: slots.Queue(Connection, "parked") = .{},
     starved: slots.Queue(Connection, "starved") = .{},
@@ -116,6 +125,7 @@ pub const Engine = struct {
             .connections = .init(bump.take(slots.Slots(Connection).Entry, config.connections)),
             .listeners = .init(bump.take(slots.Slots(Listener).Entry, config.listeners)),
             .operations = .init(bump.take(slots.Slots(Operation).Entry, config.operations)),
+            .segments = .init(bump.take(slots.Slots(Segment).Entry, config.segments)),
             .buffers = .{
                 .memory = slab[layout.receive_offset..][0 .. @as(usize, buffers) *
                     config.receive_buffer_size],
@@ -132,6 +142,7 @@ pub const Engine = struct {
             ),
             .high_water_mark = config.high_water_mark,
             .deadlines = .{ .heap = bump.take(deadlines.Entry, config.connections) },
+            .zero_copy_min = config.zero_copy_min,
             .arguments = @ptrCast(@alignCast(slab.ptr + layout.arguments_offset)),
             .transfers = try .init(bump.take(u32, link_count)),
             .settled = .{ .slots = bump.take(u32, abi.turn_cqes_max) },
@@ -141,23 +152,12 @@ pub const Engine = struct {
             return error.BufferRingRefused;
         }
         engine.buffers.fill(&engine.kernel);
-        if (engine.has(.registered_files)) engine.register_files();
+        if (engine.has(.registered_files)) registration.reserve(engine);
+        const lends = engine.kernel.supports(.SEND_ZC) and engine.kernel.supports(.SENDMSG_ZC);
+        if (!lends) engine.features.remove(.zero_copy_send);
         engine.plain_kinds = config.operations_disabled;
         return engine;
     }
-
-    /// As many places as the kernel grants (at most RLIMIT_NOFILE): the rest goes without.
-    fn register_files(engine: *Engine) void {
-        var count = @min(engine.config.connections, registered_files_max);
-        while (engine.kernel.files_register(count + registration.places) < 0) {
-            if (count == 0) return engine.features.remove(.registered_files);
-            count = if (count < 64) 0 else count / 2;
-        }
-        engine.registered_files = count;
-    }
-
-    /// 8 bytes of kernel memory a place; beyond it the look-up is lost in the noise of so many.
-    const registered_files_max = 16384;
 
     fn private_size(config: *const memory.Config) usize {
         const pages_of_alignment = 16 * memory.page_size;
@@ -167,6 +167,7 @@ pub const Engine = struct {
             @as(usize, config.connections) * @sizeOf(deadlines.Entry) +
             @as(usize, config.listeners) * @sizeOf(slots.Slots(Listener).Entry) +
             @as(usize, config.operations) * @sizeOf(slots.Slots(Operation).Entry) +
+            @as(usize, config.segments) * @sizeOf(slots.Slots(Segment).Entry) +
             @as(usize, config.receive_buffers) * (16 + 1 + 2 + 2 + 2) +
             @as(usize, config.staging_blocks) * @sizeOf(u32);
     }
@@ -240,6 +241,7 @@ pub const Engine = struct {
         engine.listeners.recycle();
         engine.settled.release(engine); // before its slots are anybody's again
         engine.operations.recycle();
+        engine.segments.recycle();
         engine.buffers.give_back(&engine.kernel);
         engine.unpark();
         engine.deadlines.expire(engine);
@@ -381,13 +383,14 @@ pub const Engine = struct {
             taken += @intCast(count);
         }
         engine.counters.cqes += taken;
+        if (engine.finished.count > 0) send_settling.report(engine);
     }
 
     /// Work that another turn would move on without anything new from outside.
     fn has_work(engine: *const Engine) bool {
         if (mutation.is(.sleep_early)) return false;
         return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
-            engine.dirty_operations.count > 0 or
+            engine.dirty_operations.count > 0 or engine.finished.count > 0 or
             engine.kernel.queued() > 0 or engine.kernel.ready() or
             engine.deadlines.has_work() or
             (engine.parked.count > 0 and engine.buffers.can_serve()) or
@@ -469,6 +472,15 @@ pub const Engine = struct {
 
     pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) void {
         submission.settle(engine, user_data, cqe);
+    }
+
+    pub fn member_complete(
+        engine: *Engine,
+        user_data: slots.UserData,
+        place: Place,
+        cqe: *const seam.Cqe,
+    ) void {
+        send_settling.on_member(engine, user_data, place, cqe);
     }
 
     pub fn cancel_missed(engine: *Engine, user_data: slots.UserData) void {

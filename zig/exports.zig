@@ -143,6 +143,27 @@ pub export fn bu_connection_write(
     return calls.connection_write(engine, index, generation, bytes, len);
 }
 
+/// Starts a send of memory in place, or of a copy of `input`, with the slab's `Arguments`: `flags`
+/// of `SendFlag`; `address` and `length` with `native_memory`; or `extra` parts, `input` being as
+/// many pairs of address and length and then the bytes of the parts whose address is 0. The slot of
+/// an operation that completes with 1 if all was sent, 0 if it broke off, or an errno.
+pub export fn bu_connection_send(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    input: ?[*]const u8,
+    input_len: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.connection_send(engine, index, generation, input, input_len);
+}
+
+/// Bytes that a completed send of a connection has sent; until the next turn.
+pub export fn bu_operation_sent(ring: u32, index: u32) f64 {
+    const engine = rings.of(ring) catch return -1;
+    return calls.operation_sent(engine, index);
+}
+
 /// `linger_ms`: what `Shut.close` gives queued bytes to leave before it resets; 0 is no bound.
 pub export fn bu_connection_shut(
     ring: u32,

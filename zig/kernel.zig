@@ -22,6 +22,7 @@ pub const MessageHeader = linux.MessageHeader;
 pub const errno = linux.errno;
 pub const sqe_flag = linux.sqe_flag;
 pub const cqe_flag = linux.cqe_flag;
+pub const notification_copied = linux.notification_copied;
 pub const socket_flag = linux.socket_flag;
 /// Provided buffers are selected from the group that a receive names.
 pub const BufferGroup = enum(u16) { stream, datagram };

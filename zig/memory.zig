@@ -28,6 +28,11 @@ pub const Config = struct {
     operations: u32,
     staging_blocks: u32,
     high_water_mark: u32,
+    /// Pieces of memory that wait to be sent in place; as many as operations by default, which most
+    /// of them are.
+    segments: u32 = 65536,
+    /// Off unless asked for.
+    zero_copy_min: u32 = std.math.maxInt(u32),
     features_disabled: std.EnumSet(abi.Feature),
     operations_disabled: Kinds,
 
@@ -56,6 +61,7 @@ pub const Config = struct {
             const asked = @field(options, name);
             if (asked != 0) @field(config, name) = asked;
         }
+        if (options.zero_copy_min != 0) config.zero_copy_min = options.zero_copy_min;
         inline for (@typeInfo(abi.Feature).@"enum".fields) |field| {
             const feature: abi.Feature = @enumFromInt(field.value);
             if (options.features_disabled >> field.value & 1 != 0) {

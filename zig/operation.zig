@@ -11,6 +11,7 @@ const abi = @import("abi.zig");
 const kernel = @import("kernel.zig");
 const transfer = @import("transfer.zig");
 const slots = @import("slots.zig");
+const send_chain = @import("send_chain.zig");
 const Engine = @import("engine.zig").Engine;
 const UserData = slots.UserData;
 const connection = @import("operation/connection.zig");
@@ -31,6 +32,7 @@ pub const Kind = enum(u8) {
     receive,
     receive_cancel,
     send,
+    send_cancel,
     shutdown,
     close,
     connection_cancel,
@@ -42,8 +44,19 @@ pub const Kind = enum(u8) {
     user_first = 64,
     _,
 
+    /// From here on: members of a chain of sends, by their place; the slot is a segment's.
+    pub const member_first = 128;
+
     pub fn of(user: abi.OperationKind) Kind {
         return @enumFromInt(@intFromEnum(Kind.user_first) + @intFromEnum(user));
+    }
+
+    pub fn of_member(place: send_chain.Place) Kind {
+        return @enumFromInt(member_first + @as(u8, place));
+    }
+
+    comptime {
+        assert(@intFromEnum(Kind.user_first) + kinds <= member_first);
     }
 };
 
@@ -58,6 +71,7 @@ fn Own(comptime kind: Kind) type {
         .receive => connection.Receive,
         .receive_cancel => connection.ReceiveCancel,
         .send => connection.Send,
+        .send_cancel => connection.SendCancel,
         .shutdown => connection.Shutdown,
         .close => connection.Close,
         .connection_cancel => connection.ConnectionCancel,
@@ -113,6 +127,10 @@ pub const kinds = @typeInfo(abi.OperationKind).@"enum".fields.len;
 pub fn complete(engine: *Engine, cqe: *const kernel.Cqe) void {
     const user_data: UserData = @bitCast(cqe.user_data);
     const number = @intFromEnum(user_data.kind);
+    if (number >= Kind.member_first) {
+        const place: send_chain.Place = @intCast(number - Kind.member_first);
+        return engine.member_complete(user_data, place, cqe);
+    }
     if (number >= @intFromEnum(Kind.user_first)) return engine.settle(user_data, cqe);
     switch (user_data.kind) {
         .none, .user_first, _ => engine.stale(cqe),
@@ -131,7 +149,8 @@ pub fn prepare(sqe: *kernel.Sqe, operation: *Operation) void {
 /// queued ──flush──▶ submitted ──last CQE──▶ (retired)
 ///   │                   └─ its time limit still runs: over ──that one's CQE──▶ (retired)
 ///   └─ cancelled first: a NOP goes in its place, withdrawn
-pub const Stage = enum(u8) { queued, submitted, withdrawn, over };
+/// in_stream ──its segment ends──▶ (retired)
+pub const Stage = enum(u8) { queued, submitted, withdrawn, over, in_stream };
 
 /// A user's operation: one slot from start to its last CQE, its memory until the turn after.
 pub const Operation = struct {
@@ -210,6 +229,19 @@ pub const Operation = struct {
 
     pub fn option(operation: *const Operation, comptime bit: abi.OperationOption) bool {
         return operation.options >> @intFromEnum(bit) & 1 != 0;
+    }
+
+    /// A send in a connection's queue: the slot of its segment stands in `arguments`, which it
+    /// needs for nothing else, and so do the bytes sent when it has settled.
+    pub fn begin_send(operation: *Operation, segment: u32, now_ns: u64) void {
+        operation.arguments = std.mem.zeroes(abi.Arguments);
+        operation.arguments.extra = segment;
+        operation.stage = .in_stream;
+        operation.started_ns = now_ns;
+    }
+
+    pub fn end_send(operation: *Operation, bytes_sent: u64) void {
+        operation.arguments.offset = @floatFromInt(bytes_sent);
     }
 
     /// Where the kernel reads or writes the operation's bytes.

@@ -40,6 +40,20 @@ fn of(engine: *Engine, resource: u32) ?*Registration {
     };
 }
 
+/// Places for connections' files and users', as many as the kernel grants (at most RLIMIT_NOFILE);
+/// connections beyond them go without.
+pub fn reserve(engine: *Engine) void {
+    var count = @min(engine.config.connections, connection_places_max);
+    while (engine.kernel.files_register(count + places) < 0) {
+        if (count == 0) return engine.features.remove(.registered_files);
+        count = if (count < 64) 0 else count / 2;
+    }
+    engine.registered_files = count;
+}
+
+/// 8 bytes of kernel memory a place; beyond it the look-up is lost in the noise of so many.
+const connection_places_max = 16384;
+
 pub fn register(engine: *Engine, resource: u32, entries: ?[*]const f64, count: u32) i32 {
     if (engine.fatal != 0) return engine.fatal;
     const self = of(engine, resource) orelse return errno.inval;

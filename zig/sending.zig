@@ -2,111 +2,172 @@
 //!
 //! `Sending` is the state, held in the connection; the functions act on the connection that holds
 //! it. Written bytes are copied into staging blocks and leave as one send at the end of the turn;
-//! later ones fill the next (I5). What a short send left goes before anything later (I6). Called by
-//! `connection.zig`, `engine.zig`, `calls.zig` and `operation/connection.zig`.
+//! what is written meanwhile waits behind them (I5). What a short send left goes before anything
+//! later (I6). Memory that is sent from where it is, and chains, lie in the same queue as segments:
+//! `send_queue.zig`. Called by `connection.zig`, `engine.zig`, `calls.zig` and
+//! `operation/connection.zig`.
 
 const std = @import("std");
 const assert = std.debug.assert;
 const seam = @import("kernel.zig");
 const staging = @import("staging.zig");
+const segments = @import("segment.zig");
+const send_queue = @import("send_queue.zig");
+const settling = @import("send_settling.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
 const Connection = @import("connection.zig").Connection;
 const Engine = @import("engine.zig").Engine;
 const errno = seam.errno;
+const none = segments.none;
 
 /// Bytes at which a write with nothing queued before it is offered to the kernel inside the call:
 /// below, one more system call costs more than the copy into a staging block.
 const send_now_min = 4 * staging.block_size;
 
+/// no ──a caller asks──▶ wanted ──advance──▶ asked ──its CQE, missed──▶ wanted
+pub const Cancel = enum(u8) { no, wanted, asked };
+
+///     | before, segment | before, segment | … | staged |     `head` is the first segment
 pub const Sending = struct {
+    /// Bytes staged after the last segment: all of the queue, as long as there is none.
+    staged: staging.Chain = .{},
+    head: u32 = none,
+    tail: u32 = none,
+    /// Bytes staged anywhere in the queue: what the watermark bounds.
+    size: u32 = 0,
+    /// Bytes at the front of the queue that the send in flight has.
+    in_flight: u32 = 0,
+    /// The kernel has a send, or a window of a chain.
     pending: bool = false,
+    /// It is a window of the first segment.
+    linked: bool = false,
     /// A write took less than it was offered: JavaScript waits for `drain`.
     wants_drain: bool = false,
-    filling: staging.Chain = .{},
-    flight: staging.Chain = .{},
-    /// The block that holds the flight's message header and iovecs.
-    header: ?u32 = null,
+    /// Nothing leaves until the caller says so.
+    corked: bool = false,
+    /// Zero copy is not for this peer: the kernel has copied all the same, or refused.
+    copies: bool = false,
+    cancel: Cancel = .no,
+    cancel_tries: u8 = 0,
+    /// The block that holds the message header and iovecs of the send in flight.
+    header: u32 = none,
+    /// 0: as the ring has them.
+    high_water_mark: u32 = 0,
+    zero_copy_min: u32 = 0,
 
     pub fn is_empty(sending: *const Sending) bool {
-        return sending.flight.is_empty() and sending.filling.is_empty();
+        return sending.staged.is_empty() and sending.head == none;
     }
 
-    fn size(sending: *const Sending) u32 {
-        return sending.filling.size + sending.flight.size;
+    fn mark(sending: *const Sending, engine: *const Engine) u32 {
+        return if (sending.high_water_mark > 0) sending.high_water_mark else engine.high_water_mark;
     }
 
-    /// What was not yet submitted is given up.
-    pub fn discard(sending: *Sending, engine: *Engine) void {
-        sending.filling.clear(&engine.staging_pool);
+    pub fn release_header(sending: *Sending, engine: *Engine) void {
+        if (sending.header == none) return;
+        engine.staging_pool.release(sending.header);
+        sending.header = none;
     }
 
-    pub fn release(sending: *Sending, engine: *Engine) void {
-        assert(!sending.pending); // I1
-        sending.filling.clear(&engine.staging_pool);
-        sending.flight.clear(&engine.staging_pool);
-        sending.release_header(engine);
-    }
-
-    fn release_header(sending: *Sending, engine: *Engine) void {
-        if (sending.header) |block| engine.staging_pool.release(block);
-        sending.header = null;
-    }
-
-    /// One block holds a msghdr and as many iovecs as fit behind it: 248 KiB in one send, so that
-    /// progress is seen.
-    const Message = extern struct {
+    /// One block holds a msghdr and as many iovecs as fit behind it: 248 KiB of staged bytes.
+    pub const Message = extern struct {
         header: seam.MessageHeader,
         parts: [parts_max]seam.Iovec,
-        const parts_max = (staging.block_size - @sizeOf(seam.MessageHeader)) / @sizeOf(seam.Iovec);
+
+        pub const parts_max =
+            (staging.block_size - @sizeOf(seam.MessageHeader)) / @sizeOf(seam.Iovec);
+
         comptime {
             assert(@sizeOf(Message) <= staging.block_size);
         }
+
+        pub fn seal(made: *Message, count: usize) *const seam.MessageHeader {
+            made.header = std.mem.zeroes(seam.MessageHeader);
+            made.header.iov = &made.parts;
+            made.header.iovlen = count;
+            return &made.header;
+        }
     };
 
-    fn message(sending: *Sending, engine: *Engine) ?*const seam.MessageHeader {
-        const pool = &engine.staging_pool;
-        const block = sending.header orelse pool.acquire() orelse return null;
-        sending.header = block;
-        const made: *Message = @ptrCast(pool.bytes(block).ptr);
-        var count: usize = 0;
-        var iterator = sending.flight.iterate(pool);
-        while (count < Message.parts_max) : (count += 1) {
-            const part = iterator.next() orelse break;
-            made.parts[count] = .{ .base = part.ptr, .len = part.len };
-        }
-        made.header = std.mem.zeroes(seam.MessageHeader);
-        made.header.iov = &made.parts;
-        made.header.iovlen = count;
-        return &made.header;
+    /// A block for a message, or null while the pool is empty.
+    pub fn message(sending: *Sending, engine: *Engine) ?*Message {
+        assert(sending.header == none);
+        sending.header = engine.staging_pool.acquire() orelse return null;
+        return @ptrCast(engine.staging_pool.bytes(sending.header).ptr);
     }
 };
 
-/// One send in flight at most (I5); what a short one left goes before anything later (I6). False:
-/// no SQE was to be had.
+/// One send in flight at most (I5). False: no SQE was to be had.
 pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
     const sending = &connection.sending;
-    if (sending.pending) return true;
-    if (sending.flight.is_empty()) {
-        if (sending.filling.is_empty()) return true;
-        sending.flight = sending.filling;
-        sending.filling = .{};
+    if (sending.pending) {
+        return sending.cancel != .wanted or submit_cancel(connection, engine, index);
     }
+    if (sending.head != none) return send_queue.advance(connection, engine, index);
+    if (sending.staged.is_empty() or sending.corked) return true;
+    return submit_staged(connection, engine, index);
+}
+
+/// Everything that is staged, as far as one message holds it.
+pub fn submit_staged(connection: *Connection, engine: *Engine, index: u32) bool {
+    const sending = &connection.sending;
+    const pool = &engine.staging_pool;
     const sqe = engine.sqe() orelse return false;
     const user_data = Connection.tag(engine, index, .send);
     const file = connection.file_of(index);
-    const first = sending.flight.first(&engine.staging_pool);
-    if (first.len == sending.flight.size) {
+    const first = sending.staged.first(pool);
+    sending.in_flight = @intCast(first.len);
+    if (first.len == sending.staged.size) {
         socket.Send.prepare(sqe, file, first, user_data);
-    } else if (sending.message(engine)) |header| {
-        socket.Send.prepare_message(sqe, file, header, user_data);
+    } else if (sending.message(engine)) |message| {
+        var count: usize = 0;
+        var blocks = sending.staged.iterate(pool);
+        sending.in_flight = 0;
+        while (count < message.parts.len) : (count += 1) {
+            const part = blocks.next() orelse break;
+            message.parts[count] = .{ .base = part.ptr, .len = part.len };
+            sending.in_flight += @intCast(part.len);
+        }
+        socket.Send.prepare_message(sqe, file, message.seal(count), user_data);
     } else {
         // No block left for the header: the first block alone, the rest as its remainder.
         socket.Send.prepare(sqe, file, first, user_data);
     }
     sending.pending = true;
-    if (mutation.is(.release_blocks_early)) sending.flight.clear(&engine.staging_pool);
+    if (mutation.is(.release_blocks_early)) sending.staged.clear(pool);
     return true;
+}
+
+/// Asks the kernel to give up the send in flight; what it has sent shows in its own CQE.
+fn submit_cancel(connection: *Connection, engine: *Engine, index: u32) bool {
+    const sending = &connection.sending;
+    const target = if (sending.linked)
+        send_queue.running(engine, sending.head) orelse return true
+    else
+        Connection.tag(engine, index, .send);
+    const sqe = engine.sqe() orelse return false;
+    socket.SendCancel.prepare(sqe, target, Connection.tag(engine, index, .send_cancel));
+    sending.cancel = .asked;
+    connection.cancels_pending += 1;
+    return true;
+}
+
+/// Between two places the kernel does not find the target: a few more tries.
+const cancel_tries_max = 16;
+
+pub fn on_send_cancelled(
+    connection: *Connection,
+    engine: *Engine,
+    index: u32,
+    result: i32,
+) void {
+    const sending = &connection.sending;
+    connection.on_cancel_done(engine, index);
+    if (result >= 0 or !sending.pending or sending.cancel != .asked) return;
+    if (sending.cancel_tries == cancel_tries_max) return;
+    sending.cancel_tries += 1;
+    sending.cancel = .wanted;
 }
 
 /// Bytes taken. Large ones with nothing queued before them are offered to the kernel at once;
@@ -116,7 +177,8 @@ pub fn write(connection: *Connection, engine: *Engine, index: u32, bytes: []cons
     if (connection.failure != 0) return errno.pipe;
     const sending = &connection.sending;
     var taken: u32 = 0;
-    if (sending.is_empty() and bytes.len >= send_now_min and connection.stage == .open) {
+    const idle = sending.is_empty() and !sending.corked and connection.stage == .open;
+    if (idle and bytes.len >= send_now_min) {
         const sent = engine.kernel.send_now(connection.fd, bytes);
         if (sent > 0) {
             taken = @intCast(sent);
@@ -126,47 +188,81 @@ pub fn write(connection: *Connection, engine: *Engine, index: u32, bytes: []cons
             return errno.pipe;
         }
     }
-    const room = engine.high_water_mark -| sending.size();
+    const room = sending.mark(engine) -| sending.size;
     const rest = bytes[taken..];
-    const offered = rest[0..@min(rest.len, room)];
-    taken += sending.filling.append(&engine.staging_pool, offered);
-    if (!sending.filling.is_empty()) engine.mark(index);
-    if (taken < bytes.len) {
-        sending.wants_drain = true;
-        // Nothing of its own will complete and wake it: it queues for blocks.
-        if (sending.is_empty()) engine.starved.push(&engine.connections, index);
-    }
+    const staged = sending.staged.append(&engine.staging_pool, rest[0..@min(rest.len, room)]);
+    sending.size += staged;
+    taken += staged;
+    if (!sending.staged.is_empty()) engine.mark(index);
+    if (taken < bytes.len) on_refusal(connection, engine, index);
     return @intCast(taken);
+}
+
+fn on_refusal(connection: *Connection, engine: *Engine, index: u32) void {
+    const sending = &connection.sending;
+    sending.wants_drain = true;
+    if (sending.is_empty()) {
+        // Nothing of its own will complete and wake it: it queues for blocks.
+        engine.starved.push(&engine.connections, index);
+    } else if (!sending.pending and !sending.corked and connection.stage == .open) {
+        // A full queue leaves at once: the peer reads while the writer waits for the turn's end.
+        _ = engine.flush_only();
+    }
 }
 
 pub fn on_send(connection: *Connection, engine: *Engine, index: u32, result: i32) void {
     const sending = &connection.sending;
-    if (!sending.pending) return; // a kernel that completes twice harms nobody
-    sending.pending = false;
+    // A kernel that completes twice harms nobody.
+    if (!sending.pending or sending.linked) return;
+    const asked = sending.in_flight;
+    land(connection, engine);
     if (result < 0) {
-        engine.mark(index);
         // -ECANCELED comes from our own cancel, which has set the reason already.
         if (result != errno.canceled and result != errno.intr) {
             connection.fail(engine, index, result);
         }
-        return;
     }
-    const sent = @min(@as(u32, @intCast(result)), sending.flight.size);
+    const sent = @min(@as(u32, @intCast(@max(result, 0))), asked);
     engine.counters.bytes_sent += sent;
-    const flown = if (mutation.is(.skip_remainder)) sending.flight.size else sent;
-    sending.flight.consume(&engine.staging_pool, flown);
-    if (sending.flight.is_empty()) sending.release_header(engine);
+    const flown = if (mutation.is(.skip_remainder)) asked else sent;
+    if (sending.head != none) {
+        settling.on_sent(connection, engine, flown);
+    } else {
+        sending.staged.consume(&engine.staging_pool, flown);
+        sending.size -= flown;
+    }
     // The usual echo ends here: nothing is left to submit.
     const quiet = sending.is_empty() and connection.shut == .none and connection.failure == 0;
     if (!quiet) engine.mark(index);
     maybe_drain(connection, engine, index);
 }
 
+/// The kernel has nothing of the queue any more.
+pub fn land(connection: *Connection, engine: *Engine) void {
+    const sending = &connection.sending;
+    sending.pending = false;
+    sending.linked = false;
+    sending.in_flight = 0;
+    sending.cancel_tries = 0;
+    sending.release_header(engine);
+}
+
 /// There is room again for a writer that was refused: once per refusal.
 pub fn maybe_drain(connection: *Connection, engine: *Engine, index: u32) void {
     const sending = &connection.sending;
     if (!sending.wants_drain or connection.is_dying()) return;
-    if (sending.size() > engine.high_water_mark / 2) return;
+    if (sending.size > sending.mark(engine) / 2) return;
     sending.wants_drain = false;
     if (!mutation.is(.forget_drain)) engine.record(.drain, index, 0, 0, 0);
+}
+
+/// Everything of the queue is given back; nothing of it is in flight. `cause`: why what is left
+/// was not sent.
+pub fn release(connection: *Connection, engine: *Engine, cause: i32) void {
+    const sending = &connection.sending;
+    assert(!sending.pending); // I1
+    settling.abandon(connection, engine, cause);
+    sending.staged.clear(&engine.staging_pool);
+    sending.size = 0;
+    sending.release_header(engine);
 }

@@ -15,4 +15,9 @@ pub const Counters = struct {
     connections_opened: u64 = 0,
     connections_closed: u64 = 0,
     accepts_failed: u64 = 0,
+    chain_windows: u64 = 0,
+    chain_operations_complete: u64 = 0,
+    sends_zero_copy: u64 = 0,
+    zero_copy_copied: u64 = 0,
+    notifications_stray: u64 = 0,
 };

@@ -178,15 +178,30 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     if (cqe.res > 0) count_bytes(self, engine, cqe.res);
     release_successor(self, engine);
     registration.operation_done(engine, self);
-    engine.dirty_operations.remove(&engine.operations, user_data.slot);
+    retire(engine, self, user_data.slot);
+}
+
+fn retire(engine: *Engine, self: *Operation, slot: u32) void {
+    engine.dirty_operations.remove(&engine.operations, slot);
     if (self.limit == .running) {
         self.stage = .over;
-        engine.dirty_operations.push_front(&engine.operations, user_data.slot);
+        engine.dirty_operations.push_front(&engine.operations, slot);
     } else {
-        engine.operations.retire(user_data.slot);
+        engine.operations.retire(slot);
     }
-    if (!self.block.is_none()) engine.settled.append(user_data.slot);
+    if (!self.block.is_none()) engine.settled.append(slot);
     if (mutation.is(.release_block_early)) engine.transfers.release(&self.block);
+}
+
+/// The end of a send in a connection's queue; `bu_operation_sent` tells how many bytes until the
+/// next turn.
+pub fn settle_send(engine: *Engine, slot: u32, result: i32, bytes_sent: u64) void {
+    const self = engine.operations.at(slot);
+    assert(self.stage == .in_stream);
+    self.end_send(bytes_sent);
+    engine.record(.completion, slot, result, 0, 0);
+    count_latency(self, engine);
+    retire(engine, self, slot);
 }
 
 fn result_of(self: *const Operation, result: i32) i32 {

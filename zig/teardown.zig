@@ -60,7 +60,8 @@ fn close_produced(engine: *Engine, count: u32) void {
 
 pub fn in_flight(engine: *const Engine) u32 {
     return engine.connections.claimed_count + engine.listeners.claimed_count +
-        engine.operations.claimed_count + engine.pending_cancels + engine.deadlines.in_flight();
+        engine.operations.claimed_count + engine.segments.claimed_count +
+        engine.pending_cancels + engine.deadlines.in_flight();
 }
 
 /// Closes the descriptors of whatever is left: through the kernel, or plainly if it is closed.

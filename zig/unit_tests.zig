@@ -10,6 +10,7 @@ test {
     _ = @import("features.zig");
     _ = @import("memory.zig");
     _ = @import("operation.zig");
+    _ = @import("segment.zig");
     _ = @import("send_chain.zig");
     _ = @import("rings.zig");
     _ = @import("slots.zig");

@@ -103,6 +103,7 @@ pub const Uring = struct {
             .no_sqarray => linux.IORING_SETUP_NO_SQARRAY,
             .registered_ring_fd,
             .buffer_ring,
+            .zero_copy_send,
             .multishot_receive,
             .multishot_accept,
             .registered_files,

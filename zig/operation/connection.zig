@@ -127,10 +127,28 @@ pub const Send = struct {
         sqe.user_data = @bitCast(user_data);
     }
 
+    /// Sent from where it lies; a second CQE says when the memory is free, and whether it was
+    /// copied all the same.
+    pub fn make_zero_copy(sqe: *Sqe) void {
+        sqe.opcode = if (sqe.opcode == .SEND) .SEND_ZC else .SENDMSG_ZC;
+        sqe.ioprio |= kernel.sqe_flag.report_usage;
+    }
+
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
         const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
             return engine.stale(cqe);
         connection.on_send(engine, user_data.slot, cqe.res);
+    }
+};
+
+/// ASYNC_CANCEL of the send in flight by its `user_data`.
+pub const SendCancel = struct {
+    pub const prepare = ReceiveCancel.prepare;
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_send_cancelled(engine, user_data.slot, cqe.res);
     }
 };
 

@@ -221,6 +221,8 @@ pub const Peer = struct {
         const connection = peer.connection orelse return; // turned away
         // It may be reset when its time is up; an RST that the kernel refuses looks like this.
         if (connection.shut == .terminate or connection.close_limited) return;
+        // It connected after the time for that had passed, and was reset as well.
+        if (connection.shut == null and connection.connect_limited) return;
         if (connection.shut == null) return verdict.violation("FIN unasked for", .{});
         if (peer.received != connection.written) {
             return verdict.violation("FIN after {d} of {d} bytes", .{

@@ -114,6 +114,8 @@ pub const Schedule = struct {
             .operations = schedule.one_of(&.{ 2, operations_max }),
             .staging_blocks = schedule.one_of(&.{ 1, 8, 64, 512 }),
             .high_water_mark = schedule.one_of(&.{ 1, 4096, 64 * 1024, 256 * 1024 }),
+            .segments = 64,
+            .zero_copy_min = std.math.maxInt(u32),
             .features_disabled = .initEmpty(),
             .operations_disabled = .initEmpty(),
         };
@@ -131,6 +133,7 @@ pub const Schedule = struct {
             .multishot_ends = schedule.permille(&.{ 0, 100 }),
             .connect = schedule.permille(&.{ 0, 300 }),
             .broken = schedule.permille(&.{ 0, 4 }),
+            .gives_up = schedule.permille(&.{ 0, 50 }),
             .shutdown = schedule.permille(&.{ 0, 200 }),
             .close = schedule.permille(&.{ 0, 100 }),
             .cancel_already = schedule.permille(&.{ 0, 300 }),

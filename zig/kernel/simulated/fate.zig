@@ -26,6 +26,8 @@ pub const Faults = struct {
     connect: u16 = 0,
     /// A receive or send fails by itself (-ECONNRESET, -ETIMEDOUT): the connection breaks.
     broken: u16 = 0,
+    /// A send that was to be whole is short all the same (K2).
+    gives_up: u16 = 0,
     shutdown: u16 = 0,
     close: u16 = 0,
     /// A cancel finds its target running: -EALREADY, and the target ends either way.

@@ -154,6 +154,7 @@ pub fn send(kernel: *Simulated, operation: *Operation) void {
                 operation.done += taken;
                 if (zero_copy.is_zero_copy(operation)) zero_copy.sent(kernel, operation);
                 if (taken < bytes.len and !operation.wait_all) break;
+                if (taken < bytes.len and kernel.fate.strikes("gives_up")) break;
                 if (taken < bytes.len and kernel.fate.chance(500)) return; // goes on later
             },
             .blocked => {

@@ -1,0 +1,165 @@
+//! What a send of memory in place is given: arguments checked, parts listed, slots claimed.
+//!
+//! Everything that can be refused is refused here, before anything is queued. Memory that could be
+//! taken away comes as bytes and is copied; memory that cannot comes as an address. Called by
+//! `calls.zig`; `forward` by whoever sends on what another connection has received.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const abi = @import("abi.zig");
+const seam = @import("kernel.zig");
+const segments = @import("segment.zig");
+const send_queue = @import("send_queue.zig");
+const registration = @import("registration.zig");
+const Connection = @import("connection.zig").Connection;
+const Engine = @import("engine.zig").Engine;
+const Operation = @import("operation.zig").Operation;
+const Segment = segments.Segment;
+const errno = seam.errno;
+
+/// IOV_MAX of writev(2).
+const parts_max = 1024;
+/// Below is no memory: sysctl vm.mmap_min_addr.
+const address_min = 4096;
+
+/// Starts a user's send; `arguments` and `input` as `bu_connection_send` says. The slot of the
+/// operation that settles when all of it was sent and its memory is free, or an errno.
+pub fn start(
+    connection: *Connection,
+    engine: *Engine,
+    index: u32,
+    arguments: *const abi.Arguments,
+    input: []const u8,
+) i32 {
+    if (connection.shut != .none or connection.stage == .closing) return errno.shutdown;
+    if (connection.failure != 0) return errno.pipe;
+    const slot = engine.segments.claim() orelse return errno.nomem;
+    const segment = engine.segments.at(slot);
+    segment.* = .{
+        .connection = index,
+        .generation = engine.connections.generation(index),
+        .owner = .none,
+        .chained = has(arguments, .chained),
+        .reports = has(arguments, .report_break),
+        .copies = has(arguments, .copy),
+    };
+    const outcome = begin(engine, slot, segment, arguments, input);
+    if (outcome < 0) {
+        engine.transfers.release(&segment.block);
+        engine.segments.retire(slot);
+        return outcome;
+    }
+    send_queue.push(connection, engine, index, slot);
+    return outcome;
+}
+
+fn has(arguments: *const abi.Arguments, comptime flag: abi.SendFlag) bool {
+    return arguments.flags >> @intFromEnum(flag) & 1 != 0;
+}
+
+fn begin(
+    engine: *Engine,
+    slot: u32,
+    segment: *Segment,
+    arguments: *const abi.Arguments,
+    input: []const u8,
+) i32 {
+    const bit = @intFromEnum(abi.OperationOption.native_memory);
+    const outcome = if (arguments.extra > 0)
+        list(engine, segment, arguments.extra, input)
+    else if (arguments.options >> bit & 1 != 0)
+        lend(segment, arguments)
+    else
+        copy(engine, segment, input);
+    if (outcome < 0) return outcome;
+    const index = engine.operations.claim() orelse return errno.nomem;
+    const operation = engine.operations.at(index);
+    operation.reset(.send);
+    operation.begin_send(slot, engine.kernel.now_ns());
+    segment.owner = .{ .operation = index };
+    engine.control.generation = engine.operations.generation(index);
+    return @intCast(index);
+}
+
+/// One piece of memory that stays.
+fn lend(segment: *Segment, arguments: *const abi.Arguments) i32 {
+    const address = registration.whole(arguments.address) orelse return errno.inval;
+    if (arguments.length == 0) return 0;
+    if (address < address_min) return errno.inval;
+    segment.single = .{ .base = @ptrFromInt(address), .len = arguments.length };
+    use_single(segment);
+    return 0;
+}
+
+/// One piece that does not.
+fn copy(engine: *Engine, segment: *Segment, input: []const u8) i32 {
+    segment.copied = true;
+    if (input.len == 0) return 0;
+    segment.block = engine.transfers.acquire(input.len) catch return errno.nomem;
+    @memcpy(segment.block.bytes, input);
+    segment.single = .{ .base = segment.block.bytes.ptr, .len = input.len };
+    use_single(segment);
+    return 0;
+}
+
+fn use_single(segment: *Segment) void {
+    segment.parts = @as(*[1]seam.Iovec, &segment.single);
+    segment.size = segment.single.len;
+}
+
+/// | count pairs of address and length | copied bytes |: a part without an address is the next of
+/// the copied bytes.
+fn list(engine: *Engine, segment: *Segment, count: u32, input: []const u8) i32 {
+    if (count > parts_max or input.len < count * @sizeOf(seam.Iovec)) return errno.inval;
+    segment.block = engine.transfers.acquire(input.len) catch return errno.nomem;
+    @memcpy(segment.block.bytes, input);
+    const pairs: [*]align(1) const [2]f64 = @ptrCast(input.ptr);
+    const parts: [*]seam.Iovec = @ptrCast(@alignCast(segment.block.bytes.ptr));
+    var copied = segment.block.bytes[count * @sizeOf(seam.Iovec) ..];
+    segment.copied = true;
+    for (pairs[0..count], parts[0..count]) |pair, *part| {
+        const address = registration.whole(pair[0]) orelse return errno.inval;
+        const len = registration.whole(pair[1]) orelse return errno.inval;
+        if (address == 0) {
+            if (len > copied.len) return errno.inval;
+            part.* = .{ .base = copied.ptr, .len = len };
+            copied = copied[len..];
+        } else {
+            if (address < address_min) return errno.inval;
+            part.* = .{ .base = @ptrFromInt(address), .len = len };
+            segment.copied = false;
+        }
+        segment.size += len;
+    }
+    segment.parts = parts[0..count];
+    return if (copied.len == 0) 0 else errno.inval;
+}
+
+comptime {
+    assert(@sizeOf(seam.Iovec) == 2 * @sizeOf(f64));
+}
+
+/// Queues bytes that the library itself lends, as a receive buffer of another connection;
+/// `lent.release` hears of it once they are sent, or never will be. False: the connection takes
+/// nothing any more, or there is no slot; then the bytes are still the caller's.
+pub fn forward(
+    connection: *Connection,
+    engine: *Engine,
+    index: u32,
+    bytes: []const u8,
+    lent: segments.Lent,
+) bool {
+    if (connection.shut != .none or connection.stage == .closing) return false;
+    if (connection.failure != 0) return false;
+    const slot = engine.segments.claim() orelse return false;
+    const segment = engine.segments.at(slot);
+    segment.* = .{
+        .connection = index,
+        .generation = engine.connections.generation(index),
+        .owner = .{ .lent = lent },
+        .single = .{ .base = bytes.ptr, .len = bytes.len },
+    };
+    use_single(segment);
+    send_queue.push(connection, engine, index, slot);
+    return true;
+}
