@@ -1,0 +1,80 @@
+// The documents keep what they say: programs run, examples work, and the tests they name exist.
+//
+// docs/lessons.md is checked by lessons.test.ts, beside what it is about.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { run } from "./support/child.ts";
+import { folder } from "./support/folder.ts";
+import { Random } from "./support/random.ts";
+
+setDefaultTimeout(30_000);
+
+const root = join(import.meta.dir, "..");
+const read = (path: string) => readFileSync(join(root, path), "utf8");
+
+/** Programs in a document, each with the line that it begins at. */
+function programsOf(path: string): [line: number, text: string][] {
+  const text = read(path);
+  return [...text.matchAll(/^```ts\n(.*?)^```/gms)].map((match) => {
+    return [text.slice(0, match.index).split("\n").length, match[1] ?? ""];
+  });
+}
+
+describe("the programs of docs/operations.md", () => {
+  test.each(programsOf("docs/operations.md"))("in line %d run", async (line, text) => {
+    const program = text.replace('"bun-uring"', JSON.stringify(join(root, "ts/index.ts")));
+    expect(program).not.toBe(text);
+    const path = join(folder, `program-${line}.ts`);
+    writeFileSync(path, program);
+    const { code, stderr } = await run(path);
+    expect([code, stderr]).toEqual([0, ""]);
+  });
+});
+
+describe("examples/copy-file.ts", () => {
+  const example = join(root, "examples/copy-file.ts");
+
+  test.each([0, 1, 256 * 1024, 5_000_001])("copies %d bytes as they are", async (size) => {
+    const [from, to] = [join(folder, `from-${size}`), join(folder, `to-${size}`)];
+    const bytes = new Random(size).bytes(size);
+    writeFileSync(from, bytes, { mode: 0o640 });
+    const { code, stdout, stderr } = await run(example, { arguments: [from, to] });
+    expect([code, stdout, stderr]).toEqual([0, `${size} bytes\n`, ""]);
+    expect(Buffer.compare(readFileSync(to), bytes)).toBe(0);
+    expect(statSync(to).mode & 0o777).toBe(0o640);
+  });
+
+  test("says what is wrong", async () => {
+    const missing = await run(example, { arguments: ["nowhere", join(folder, "x")] });
+    expect([missing.code, missing.stderr.includes("ENOENT")]).toEqual([1, true]);
+    expect((await run(example)).code).toBe(2);
+  });
+});
+
+describe("docs/requirements.md", () => {
+  const rows = read("docs/requirements.md").split("\n").filter((line) => /^\| \d/.test(line));
+
+  test("has every requirement from 1.1 to 11.4, in order", () => {
+    const counts = [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4];
+    const all = counts.flatMap((count, at) => {
+      return Array.from({ length: count }, (_, place) => `${at + 1}.${place + 1}`);
+    });
+    expect(rows.map((row) => row.split("|")[1]?.trim())).toEqual(all);
+  });
+
+  test("names tests, or what is measured, and all of them exist", () => {
+    for (const row of rows) {
+      const named = [...row.matchAll(/`([\w/.-]+)` "([^"]+)"/g)];
+      const files = [...row.matchAll(/`((?:bench|tests|examples|docs|zig|ts)\/[\w/.-]+)`/g)];
+      expect([row, named.length + files.length > 0]).toEqual([row, true]);
+      for (const [, path = ""] of files) {
+        expect([path, existsSync(join(root, path))]).toEqual([path, true]);
+      }
+      for (const [, path = "", name = ""] of named) {
+        expect([path, name, read(path).includes(name)]).toEqual([path, name, true]);
+      }
+    }
+  });
+});
