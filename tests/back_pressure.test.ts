@@ -64,8 +64,8 @@ describe("with four entries", () => {
       const error = thrown(() => ring.read(0, new ArrayBuffer(24)));
       expect([error.code, (error.buffer as ArrayBuffer).byteLength]).toEqual(["EAGAIN", 24]);
       const pending = ring.pendingCount;
-      const five = () => ring.batch(Array.from({ length: 5 }, () => prepare.nop()));
-      expect([thrown(five).code, ring.pendingCount]).toEqual(["EINVAL", pending]);
+      const two = () => ring.batch([prepare.nop(), prepare.nop()]);
+      expect([thrown(two).code, ring.pendingCount]).toEqual(["EAGAIN", pending]);
     });
   });
 

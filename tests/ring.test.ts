@@ -6,6 +6,8 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
 import { descriptors } from "./support/descriptors.ts";
+import { pair } from "./support/pair.ts";
+import { until } from "./support/until.ts";
 import { file, pipe, rejected, thrown } from "./support/operations.ts";
 
 setDefaultTimeout(30_000);
@@ -90,6 +92,32 @@ describe("inspect", () => {
     const text = Bun.inspect(ring);
     expect(text).toStartWith("Ring {");
     expect(text).toContain("read: 2");
+    for (const name of Object.keys(ring.inspect())) expect(text).toContain(`${name}: `);
+  });
+
+  test("tells what is open and on loan this moment, and nothing of a closed ring", async () => {
+    const ring = new Ring();
+    const seen: RingInspection[] = [];
+    const both = await pair({
+      ring,
+      serverSocket: {
+        binaryType: "borrowed",
+        data: (_socket: unknown, chunk: Uint8Array) => {
+          if (chunk.length > 4096) seen.push(ring.inspect());
+        },
+      },
+    });
+    expect(ring.inspect()).toMatchObject({ connections: 2, listeners: 1, lentBuffers: 0 });
+    expect(ring.pendingCount).toBe(3);
+    both.client.write(Buffer.alloc(100_000));
+    await until(() => seen.length > 0);
+    expect(seen[0]?.lentBuffers).toBe(1);
+    expect(ring.inspect().lentBuffers).toBe(0);
+    await ring.close();
+    expect(ring.inspect()).toMatchObject({
+      state: "closed", pending: {}, connections: 0, listeners: 0, lentBuffers: 0,
+      submission: { queued: 0, waiting: 0 }, completion: { queued: 0, undispatched: 0 },
+    });
   });
 });
 

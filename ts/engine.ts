@@ -109,13 +109,7 @@ export class Engine implements Turnable {
 
   /** Operations in flight, and connections and listeners that are open. */
   get pendingCount(): number {
-    const { control } = this.memory;
-    if (this.state === "closed") return 0;
-    return (
-      (control[CONTROL_WORDS.connections] ?? 0) +
-      (control[CONTROL_WORDS.listeners] ?? 0) +
-      this.flying
-    );
+    return this.state === "closed" ? 0 : this.openCount;
   }
 
   /** Hands what is queued to the kernel at once, without waiting for the end of the turn. */

@@ -5,7 +5,6 @@
 // ring belongs to the thread that opened it; `Ring.default` is one per thread.
 
 import {
-  CONTROL_WORDS,
   ERRNO,
   HISTOGRAM_BUCKETS,
   OperationKind,
@@ -301,8 +300,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
 
   /** State, backend, what is pending, registrations, loans, the fatal error. */
   override inspect(): RingInspection {
-    const { control } = this.memory;
-    const word = (name: keyof typeof CONTROL_WORDS) => control[CONTROL_WORDS[name]] ?? 0;
+    const open = (table: readonly unknown[]) => table.filter((one) => one !== undefined).length;
     const counter = this.#counters();
     const { submission, completion } = this.sizes;
     const pending: Record<string, number> = {};
@@ -314,8 +312,8 @@ export class Ring extends SocketOperations implements AsyncDisposable {
       backend: this.backend,
       reason: this.reason,
       pending,
-      connections: word("connections"),
-      listeners: word("listeners"),
+      connections: open(this.connections),
+      listeners: open(this.listeners),
       submission: {
         entries: submission,
         queued: counter("sq_queued"),

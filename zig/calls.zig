@@ -272,6 +272,8 @@ fn follow(engine: *Engine, before: u32, index: u32) void {
 
 pub fn batch_begin(engine: *Engine) i32 {
     if (engine.batch != null) return errno.busy;
+    if (engine.fatal != 0) return engine.fatal;
+    if (!engine.flush_early()) return errno.again; // its members are not refused one by one
     engine.batch = .{};
     return 0;
 }
