@@ -15,8 +15,8 @@ export type Chunk = Uint8Array<ArrayBuffer>;
 export interface Inflow {
   /** There is no more room, or there is again. */
   full(full: boolean): void;
-  /** Everything up to the peer's FIN was taken. */
-  taken(): void;
+  /** The peer's FIN came and nothing before it waits for anybody: once. */
+  ended(): void;
 }
 
 export class Inbox {
@@ -29,8 +29,11 @@ export class Inbox {
   #over = false;
   #failure: Error | undefined;
   #told = false;
+  /** Nobody wants what comes. */
+  #dropped = false;
   #reader: string | null = null;
-  #waiting: PromiseWithResolvers<Chunk | null> | null = null;
+  /** Those that came before their chunk, oldest first. */
+  #waiting: PromiseWithResolvers<Chunk | null>[] = [];
 
   constructor(inflow: Inflow) {
     this.#inflow = inflow;
@@ -50,9 +53,9 @@ export class Inbox {
   }
 
   push(chunk: Chunk): void {
-    const waiting = this.#waiting;
-    if (waiting !== null) {
-      this.#waiting = null;
+    if (this.#dropped) return;
+    const waiting = this.#waiting.shift();
+    if (waiting !== undefined) {
       waiting.resolve(chunk);
       return;
     }
@@ -61,10 +64,12 @@ export class Inbox {
     if (this.#size >= HOLD_MAX) this.#fill(true);
   }
 
-  /** The peer's FIN, behind the chunks. */
+  /** The peer's FIN, behind the chunks: what was not read yet waits for its reader. */
   end(): void {
     this.#over = true;
-    this.#settle();
+    const unread = this.#chunks.length > 0 || this.#reader !== null;
+    if (unread && !this.#dropped) this.#settle();
+    else this.#tellEnd();
   }
 
   /** The connection is gone: after the chunks comes the error, or the end if there is none. */
@@ -79,23 +84,26 @@ export class Inbox {
   take(): Promise<Chunk | null> {
     const chunk = this.#shift();
     if (chunk !== undefined) return Promise.resolve(chunk);
-    this.#waiting ??= Promise.withResolvers<Chunk | null>();
-    const { promise } = this.#waiting;
+    const waiting = Promise.withResolvers<Chunk | null>();
+    this.#waiting.push(waiting);
     if (this.#over) this.#settle();
-    return promise;
+    return waiting.promise;
   }
 
   /** Hands out what is here, for a handler that came late. */
   empty(give: (chunk: Chunk) => void): void {
     for (let chunk = this.#shift(); chunk !== undefined; chunk = this.#shift()) give(chunk);
+    if (this.#over) this.#tellEnd();
   }
 
-  /** Nobody wants the rest. */
+  /** The reader has left: the rest, and what comes, is nobody's. */
   drop(): void {
+    this.#dropped = true;
     this.#chunks = [];
     this.#next = 0;
     this.#size = 0;
     this.#fill(false);
+    if (this.#over) this.#tellEnd();
   }
 
   #shift(): Chunk | undefined {
@@ -120,15 +128,18 @@ export class Inbox {
   /** Tells who waits for what comes after the last chunk. */
   #settle(): void {
     const waiting = this.#waiting;
-    if (waiting === null) return;
-    this.#waiting = null;
-    if (this.#failure !== undefined) {
-      waiting.reject(this.#failure);
-      return;
+    if (waiting.length === 0) return;
+    this.#waiting = [];
+    for (const one of waiting) {
+      if (this.#failure === undefined) one.resolve(null);
+      else one.reject(this.#failure);
     }
-    waiting.resolve(null);
-    if (this.#told) return;
+    this.#tellEnd();
+  }
+
+  #tellEnd(): void {
+    if (this.#told || this.#failure !== undefined) return;
     this.#told = true;
-    this.#inflow.taken();
+    this.#inflow.ended();
   }
 }

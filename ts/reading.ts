@@ -103,7 +103,7 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
     if (this.inbox !== null) return this.inbox;
     const inbox = new Inbox({
       full: (full) => this.#pause(this.#paused, full),
-      taken: () => this.outside(() => this.stage === "closed" ? undefined : super.onEnd()),
+      ended: () => this.outside(() => this.stage === "closed" ? undefined : super.onEnd()),
     });
     this.inbox = inbox;
     this.whenGone((failure) => inbox.close(failure));
@@ -114,10 +114,11 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
     this.#inbox().push(this.ring.memory.copyBytes(offset, length));
   }
 
-  /** @internal Behind what a reader has still to take. */
+  /** @internal Behind what is still to be read. */
   override onEnd(): HandlerResult {
-    this.inbox?.end();
-    return this.inbox?.reader ? undefined : super.onEnd();
+    if (this.inbox === null) return super.onEnd();
+    this.inbox.end();
+    return undefined;
   }
 
   /** @internal */

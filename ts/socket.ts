@@ -37,8 +37,8 @@ export class Socket<Data = undefined> extends WithoutTls<Data> {
 
   /**
    * A stream of what `write` takes; a write is done when all of it was taken. `close` is `end`,
-   * `abort` is `terminate`. From here on the peer's FIN no longer ends this side: closing the
-   * stream does.
+   * `abort` is `terminate`. Once it was asked for, the peer's FIN no longer ends this side: closing
+   * the stream does.
    */
   get writable(): WritableStream<Writable> {
     if (this.#writable !== null) return this.#writable;

@@ -39,8 +39,6 @@ pub const Connection = struct {
     registered: bool = false,
     /// JavaScript knows the connection: it gets a `close` record.
     announced: bool = false,
-    /// JavaScript knows that it could not be made.
-    refused: bool = false,
     /// The descriptor came connected, from the caller.
     adopted: bool = false,
     /// FIN sent.
@@ -223,10 +221,9 @@ pub const Connection = struct {
         connection.stage = .open; // after a failure, too: the way to `closing` is the same
         engine.deadlines.set(engine, index, 0);
         if (result < 0) {
-            // Its own time-out is why it was cancelled.
+            // Told when the descriptor is closed; its own time-out is why it was cancelled.
             if (connection.failure == 0) connection.failure = result;
-            connection.refused = true;
-            return engine.record(.connect_failed, index, connection.failure, 0, 0);
+            return;
         }
         // Success wins over a cancel that came too late (I4): the connection is told, then shut.
         connection.announce(engine, index);
@@ -278,8 +275,7 @@ pub const Connection = struct {
         if (connection.announced) {
             engine.counters.connections_closed += 1;
             engine.record(.close, index, connection.failure, 0, 0);
-        } else if (!connection.refused) {
-            // Given up before its connect was submitted: this is its one outcome (I2).
+        } else {
             const why = if (connection.failure < 0) connection.failure else errno.canceled;
             engine.record(.connect_failed, index, why, 0, 0);
         }
