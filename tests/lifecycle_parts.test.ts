@@ -35,7 +35,7 @@ const pooled = (ring: Ring) => found(new BufferPool({ ring, size: 64, count: 1 }
 
 const POOLED: Matrix<PooledBuffer> = {
   name: "a pooled buffer held, in flight, released, of a closed ring",
-  internal: ["assertHeld", "assertRing", "board", "land"],
+  internal: ["address", "assertHeld", "assertRing", "board", "land"],
   further: ["read into it"],
   states: {
     held: (ring) => ({ held: pooled(ring) }),
@@ -82,6 +82,9 @@ const POOLS: Matrix<BufferPool> = {
   },
   rows: {
     acquire: [(pool) => pool.acquire(), "object", "ESHUTDOWN"],
+    count: [({ count }) => count, "1", "1"],
+    size: [({ size }) => size, "64", "64"],
+    ring: [({ ring }) => ring, "object", "object"],
     leaked: [(pool) => pool.leaked, "0", "0"],
     stats: [(pool) => pool.stats, "object", "object"],
   },

@@ -7,7 +7,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { OperationKind } from "../ts/abi.ts";
-import { prepare, Ring, type OperationName } from "../ts/index.ts";
+import { BufferPool, prepare, Ring, type OperationName } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { folder } from "./support/folder.ts";
@@ -239,6 +239,38 @@ describe("an error", () => {
       expect([call.toString(), code, phase]).toEqual([call.toString(), "EINVAL", "submission"]);
     }
     expect(ring.pendingCount).toBe(0);
+  });
+
+  test("is what options get whose getters start operations of their own", async () => {
+    await using ring = new Ring();
+    using own = file("0123456789");
+    const pool = new BufferPool({ ring, size: 4096, count: 1 });
+    const pooled = pool.acquire();
+    if (pooled === null) throw new Error("no buffer");
+    const bytes = new Uint8Array(2);
+    let inner: PromiseLike<unknown> | undefined;
+    const options = {
+      at: 4,
+      get timeout() {
+        inner = ring.read(own.fd, pooled, { at: 0 });
+        return 60_000;
+      },
+    };
+    expect(thrown(() => ring.read(own.fd, bytes, options)).code).toBe("EINVAL");
+    expect((await inner) as { bytes: number }).toMatchObject({ bytes: 10 });
+    expect((await ring.read(own.fd, bytes, { at: 4 })).bytes).toBe(2);
+    expect(Buffer.from(bytes).toString()).toBe("45");
+  });
+
+  test("is all that changing a pool or its buffers comes to", async () => {
+    await using ring = new Ring();
+    const pool = new BufferPool({ ring, size: 64, count: 1 });
+    const pooled = pool.acquire();
+    for (const [thing, name] of [
+      [pool, "size"], [pool, "count"], [pool, "ring"], [pooled, "address"], [pooled, "length"],
+    ] as const) {
+      expect(() => Object.assign(thing ?? {}, { [name]: 1 << 30 })).toThrow(TypeError);
+    }
   });
 
   test("of a descriptor that is not open comes later, with phase completion", async () => {

@@ -75,9 +75,10 @@ const abandoned = new FinalizationRegistry<Place>((place) => place.pool.reclaim(
  * the memory away. One mapping, each buffer page-aligned.
  */
 export class BufferPool {
-  readonly ring: Engine;
-  readonly size: number;
-  readonly count: number;
+  // Private, with getters: what the kernel is told must not be written over.
+  readonly #ring: Engine;
+  readonly #size: number;
+  readonly #count: number;
   readonly #address: number;
   readonly #stride: number;
   readonly #free: number[];
@@ -95,10 +96,10 @@ export class BufferPool {
     if (typeof ring?.assertOpen !== "function") {
       throw argumentError("BufferPool", "ring", "a Ring", ring);
     }
-    this.size = checkInteger("BufferPool", "size", size, 1, 1 << 30);
-    this.count = checkInteger("BufferPool", "count", count, 1, 1 << 20);
+    this.#size = checkInteger("BufferPool", "size", size, 1, 1 << 30);
+    this.#count = checkInteger("BufferPool", "count", count, 1, 1 << 20);
     ring.assertOpen("BufferPool");
-    this.ring = ring;
+    this.#ring = ring;
     this.#stride = Math.ceil(size / ALIGNMENT) * ALIGNMENT;
     this.#address = ring.memory.map(this.#stride * count);
     if (this.#address === 0) {
@@ -109,9 +110,22 @@ export class BufferPool {
     this.#free = Array.from({ length: count }, (_, index) => count - 1 - index);
   }
 
+  get ring(): Engine {
+    return this.#ring;
+  }
+
+  /** Bytes of one buffer. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
   /** A buffer, or null if all are taken. */
   acquire(): PooledBuffer | null {
-    this.ring.assertOpen("acquire");
+    this.#ring.assertOpen("acquire");
     this.#acquires++;
     const index = this.#free.pop();
     if (index === undefined) {
@@ -126,8 +140,8 @@ export class BufferPool {
 
   get stats(): BufferPoolStats {
     return {
-      size: this.size,
-      count: this.count,
+      size: this.#size,
+      count: this.#count,
       free: this.#free.length,
       inFlight: this.inFlight,
       acquires: this.#acquires,
@@ -158,7 +172,7 @@ export class BufferPool {
 }
 
 export class PooledBuffer implements Disposable {
-  /** @internal */ readonly address: number;
+  readonly #address: number;
   readonly #place: Place;
   #view: ArrayBuffer | null = null;
   /** Operations that have it, and the first of them for messages. */
@@ -169,7 +183,12 @@ export class PooledBuffer implements Disposable {
   /** @internal Buffers come from `BufferPool.acquire`. */
   constructor(place: Place, address: number) {
     this.#place = place;
-    this.address = address;
+    this.#address = address;
+  }
+
+  /** @internal */
+  get address(): number {
+    return this.#address;
   }
 
   get length(): number {
@@ -189,7 +208,7 @@ export class PooledBuffer implements Disposable {
     this.assertHeld("bytes");
     if (this.#view === null || this.#view.detached) {
       const { pool } = this.#place;
-      this.#view = pool.ring.memory.mapped(this.address, pool.size);
+      this.#view = pool.ring.memory.mapped(this.#address, pool.size);
       if (this.#view === null) pool.ring.assertOpen("bytes");
     }
     return new Uint8Array(this.#view as ArrayBuffer);

@@ -81,6 +81,8 @@ const WORDS = ARGUMENTS_WORDS;
 export class Arguments {
   readonly integers: Int32Array;
   readonly doubles: Float64Array;
+  /** Counts resets: whoever prepares an operation sees whether somebody came between. */
+  serial = 0;
 
   constructor(slab: ArrayBuffer, offset: number) {
     this.integers = new Int32Array(slab, offset, ARGUMENTS_SIZE / 4);
@@ -90,6 +92,7 @@ export class Arguments {
   /** Every field as most operations have it: no position, no flags, no time-out. */
   reset(fd: number): void {
     const { integers, doubles } = this;
+    this.serial++;
     integers[WORDS.fd] = fd;
     integers[WORDS.fd_second] = -1;
     doubles[WORDS.offset] = -1;

@@ -331,9 +331,8 @@ export class Operation<T = number>
   }
 
   /** @internal */
-  accompany(options: OperationOptions): void {
-    if (options.timeout !== undefined) this.#state |= LIMITED;
-    const { signal } = options;
+  accompany(signal: AbortSignal | undefined, timeout: number | undefined): void {
+    if (timeout !== undefined) this.#state |= LIMITED;
     if (signal === undefined) return;
     const rare = this.#extra();
     rare.signal = signal;
@@ -399,6 +398,7 @@ export function launch<T>(
   callback: Callback<never> | undefined,
 ): Operation<T> {
   if (options === NO_OPTIONS) return start(engine, kind, fd, cargo, callback);
+  const { serial } = engine.memory.arguments;
   const { signal, timeout } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw argumentError(nameOf(kind), "signal", "an AbortSignal", signal);
@@ -410,13 +410,19 @@ export function launch<T>(
     }
     engine.memory.arguments.doubles[WORDS.timeout_ms] = timeout;
   }
-  if (signal?.aborted) {
+  const aborted = signal?.aborted === true;
+  if (engine.memory.arguments.serial !== serial) {
+    // Its arguments are written over: what is there now belongs to another one.
+    const expected = "values, not getters that start operations";
+    throw argumentError(nameOf(kind), "options", expected, options);
+  }
+  if (aborted) {
     const still = new Operation<T>(engine, -1, kind, fd, cargo, callback);
-    still.accompany(options);
+    still.accompany(signal, timeout);
     return still.stillborn(-ERRNO.ECANCELED);
   }
   const operation = start(engine, kind, fd, cargo, callback);
-  operation.accompany(options);
+  operation.accompany(signal, timeout);
   return operation;
 }
 
