@@ -3,148 +3,26 @@
 // the connection that they were tried on goes on working.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { connect, listen, Ring, UringError } from "../ts/index.ts";
+import { listen, Ring, UringError } from "../ts/index.ts";
+import {
+  but,
+  connecting,
+  describeCases,
+  listening,
+  NOT_BOOLEAN,
+  NOT_OBJECT,
+  opening,
+  OUT_OF_RANGE,
+  outcomeOf,
+  place,
+  untyped,
+  type Case,
+} from "./support/bad_values.ts";
 import { program, run } from "./support/child.ts";
 import { pair, type Pair } from "./support/pair.ts";
 
 // The preload's holds for the first file of a run alone.
 setDefaultTimeout(30_000);
-
-/** Values by a name that the test's name can hold. */
-const VALUES: Record<string, unknown> = {
-  null: null,
-  undefined: undefined,
-  true: true,
-  zero: 0,
-  "minus one": -1,
-  half: 0.5,
-  NaN: Number.NaN,
-  Infinity: Number.POSITIVE_INFINITY,
-  "2 ** 31": 2 ** 31,
-  "2 ** 32": 2 ** 32,
-  "2 ** 53": 2 ** 53,
-  "a bigint": 7n,
-  "an empty string": "",
-  "a string": "7",
-  "a symbol": Symbol("seven"),
-  "a function": () => 7,
-  "an array": [1, 2],
-  "an object": { length: 3, byteLength: 3 },
-  "an object without prototype": Object.create(null),
-  "a proxy": new Proxy({}, {}),
-  "a date": new Date(0),
-  "a promise": Promise.resolve(1),
-};
-
-const but = (...names: string[]) => Object.keys(VALUES).filter((name) => !names.includes(name));
-const NOT_BOOLEAN = but("true", "undefined");
-const NOT_OBJECT = Object.keys(VALUES).filter((name) => {
-  return typeof VALUES[name] !== "object" || VALUES[name] === null;
-});
-const NOT_FUNCTION = but("a function", "undefined");
-const OUT_OF_RANGE = but("true", "zero", "undefined");
-
-interface Case {
-  /** "write(data)" */
-  what: string;
-  call(value: unknown, both: Pair): unknown;
-  wrong: string[];
-  /** What the message must name. */
-  names: string;
-}
-
-/** For calls that TypeScript would refuse: the caller may be JavaScript. */
-const untyped = (value: unknown) => value as never;
-
-const place = { hostname: "127.0.0.1", port: 0, socket: { data() {} } };
-const listening = (options: object) => {
-  listen(untyped({ ...place, ...options })).stop(true);
-};
-const connecting = (options: object) => connect(untyped({ ...place, port: 9, ...options }));
-const opening = (options: object) => new Ring(untyped(options)).close();
-
-const HANDLERS = ["open", "data", "drain", "end", "close", "error", "connectError"];
-
-const PLACES: Case[] = (["listen", "connect"] as const).flatMap((operation): Case[] => {
-  const call = operation === "listen" ? listening : connecting;
-  const bare: (options: never) => unknown = operation === "listen" ? listen : connect;
-  const numbers = but(operation === "listen" ? "zero" : "");
-  const cases: Case[] = [
-    { what: `${operation}()`, call: (v) => bare(untyped(v)), wrong: NOT_OBJECT, names: "options" },
-    { what: "socket", call: (socket) => call({ socket }), wrong: NOT_OBJECT, names: "socket" },
-    { what: "port", call: (port) => call({ port }), wrong: numbers, names: "port" },
-    {
-      what: "hostname",
-      call: (hostname) => call({ hostname }),
-      wrong: but("null", "undefined", "a string"),
-      names: "hostname",
-    },
-    {
-      what: "unix",
-      call: (unix) => call({ unix }),
-      wrong: but("undefined", "a string"),
-      names: "unix",
-    },
-    {
-      what: "allowHalfOpen",
-      call: (allowHalfOpen) => call({ allowHalfOpen }),
-      wrong: NOT_BOOLEAN,
-      names: "allowHalfOpen",
-    },
-    {
-      what: "ring",
-      call: (ring) => call({ ring }),
-      wrong: but("null", "undefined"),
-      names: "ring",
-    },
-    ...HANDLERS.map((name): Case => ({
-      what: `socket.${name}`,
-      call: (handler) => call({ socket: { data() {}, [name]: handler } }),
-      wrong: NOT_FUNCTION,
-      names: `socket.${name}`,
-    })),
-    {
-      what: "socket.binaryType",
-      call: (binaryType) => call({ socket: { data() {}, binaryType } }),
-      wrong: but("null", "undefined"),
-      names: "binaryType",
-    },
-  ];
-  return cases.map((one) => ({ ...one, what: `${operation}: ${one.what}` }));
-});
-
-const ONLY_LISTEN: Case[] = [
-  ...["reusePort", "ipv6Only", "exclusive"].map((name): Case => ({
-    what: `listen: ${name}`,
-    call: (value) => listening({ [name]: value }),
-    wrong: NOT_BOOLEAN.filter((wrong) => wrong !== "null"),
-    names: name,
-  })),
-  {
-    what: "listen: backlog",
-    call: (backlog) => listening({ backlog }),
-    wrong: but("null", "undefined"),
-    names: "backlog",
-  },
-  {
-    what: "stop()",
-    call: (value, { listener }) => listener.stop(untyped(value)),
-    wrong: NOT_BOOLEAN,
-    names: "closeActiveConnections",
-  },
-  {
-    what: "reload()",
-    call: (socket, { listener }) => listener.reload(untyped({ socket })),
-    wrong: NOT_OBJECT,
-    names: "socket",
-  },
-  {
-    what: "reload() without options",
-    call: (options, { listener }) => listener.reload(untyped(options)),
-    wrong: Object.keys(VALUES),
-    names: "socket",
-  },
-];
 
 const NOT_DATA = but("an empty string", "a string");
 
@@ -197,6 +75,24 @@ const SOCKET: Case[] = [
     wrong: but("undefined", "zero"),
     names: "initialDelay",
   },
+  {
+    what: "timeout()",
+    call: (seconds, { client }) => client.timeout(untyped(seconds)),
+    wrong: but("zero", "half"),
+    names: "seconds",
+  },
+  {
+    what: "setTypeOfService()",
+    call: (tos, { client }) => client.setTypeOfService(untyped(tos)),
+    wrong: but("zero"),
+    names: "tos",
+  },
+  {
+    what: "socket.reload()",
+    call: (socket, { client }) => client.reload(untyped({ socket })),
+    wrong: NOT_OBJECT,
+    names: "socket",
+  },
 ];
 
 const RING: Case[] = [
@@ -234,27 +130,7 @@ beforeAll(async () => {
 });
 afterAll(() => both[Symbol.dispose]());
 
-/** What `call` throws or rejects with. */
-async function outcomeOf(call: () => unknown): Promise<unknown> {
-  try {
-    return ["no error", await call()];
-  } catch (error) {
-    return error;
-  }
-}
-
-const CASES = [...PLACES, ...ONLY_LISTEN, ...SOCKET, ...RING];
-
-describe.each(CASES)("$what", ({ call, wrong, names }) => {
-  test.each(wrong)("refuses %s", async (name) => {
-    const error = await outcomeOf(() => call(VALUES[name], both));
-    expect(error).toBeInstanceOf(UringError);
-    const { code, errno, phase, message } = error as UringError;
-    expect([code, errno, phase]).toEqual(["EINVAL", -22, "submission"]);
-    expect(message).toContain(names);
-    expect(message).toMatch(/must be .+, not ./);
-  });
-});
+describeCases([...SOCKET, ...RING], () => both);
 
 test("after all of them the connection that they were tried on still works", async () => {
   both.client.write("still");

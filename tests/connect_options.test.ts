@@ -173,7 +173,7 @@ describe("the addresses of a name", () => {
     expect(error.message).toContain("many.invalid");
   });
 
-  test("share what is left of the time: one without an answer leaves some to the next", async () => {
+  test("share the time: one without an answer leaves some to the next", async () => {
     using silent = silentPort();
     using _lookup = resolving([LOOPBACK, "127.0.0.2"]);
     using listener = listen({

@@ -125,7 +125,7 @@ describe("timeout", () => {
     expect(both.server.readyState).toBe(1);
   });
 
-  test("a socket that goes takes its time-out along; its slot's next one is free of it", async () => {
+  test("a socket that goes takes its time-out along; its slot's next one is not hit", async () => {
     let struck = 0;
     const timeout = () => void struck++;
     for (let i = 0; i < 20; i++) {
