@@ -104,7 +104,7 @@ function flyingBuffer(ring: Ring): RegisteredBuffer {
 
 const BUFFERS: Matrix<BufferRegistration> = {
   name: "registered buffers unregistered, registered, draining, of a closed ring",
-  internal: ["assertCurrent", "handle", "words"],
+  internal: ["assertCurrent", "assertThere", "handle", "words"],
   states: {
     unregistered: (ring) => ({ held: ring.buffers }),
     registered: (ring) => {
@@ -191,7 +191,7 @@ function flyingFile(ring: Ring): RegisteredFile {
 
 const FILES: Matrix<FileRegistration> = {
   name: "registered files unregistered, registered, draining, of a closed ring",
-  internal: ["assertCurrent", "handle", "words"],
+  internal: ["assertCurrent", "assertThere", "handle", "words"],
   states: {
     unregistered: (ring) => ({ held: ring.files }),
     registered: (ring) => {

@@ -66,6 +66,17 @@ describe("registered buffers", () => {
     expect(thrown(() => ring.buffers.register([new Uint8Array(1) as never])).code).toBe("EINVAL");
   });
 
+  test("of a pool that were released are nobody's: EINVAL, and nothing is lent", async () => {
+    await using own = setUp();
+    using ends = pipe();
+    const { ring, buffer, pool, pooled } = own;
+    pooled.release();
+    for (let i = 0; i < 2; i++) {
+      expect(thrown(() => ring.read(ends.fd, buffer)).code).toBe("EINVAL");
+    }
+    expect([pool.stats.free, pool.stats.inFlight, ring.buffers.inFlight]).toEqual([2, 0, 0]);
+  });
+
   test("with nothing in flight are unregistered when requestUnregister returns", async () => {
     await using own = setUp();
     const { ring, buffer, pooled } = own;

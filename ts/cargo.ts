@@ -296,8 +296,15 @@ class FixedBytes extends Carrier<RegisteredBuffer> {
   board(engine: Engine, kind: string, fd: number): void {
     const buffer = this.buffer as RegisteredBuffer;
     buffer.assertRegistered(kind, engine);
-    this.#loan = borrow(buffer.memory, this.#from, this.#to, this.#written, kind, fd);
-    buffer.board(kind, fd);
+    const loan = borrow(buffer.memory, this.#from, this.#to, this.#written, kind, fd);
+    try {
+      buffer.board(kind, fd);
+    } catch (error) {
+      giveBack(loan);
+      throw error;
+    }
+    this.#loan = loan;
+    pinned.add(this); // shared memory, also if the kernel never gives it back
     const { integers, doubles } = engine.memory.arguments;
     integers[WORDS.extra] = buffer.index;
     doubles[WORDS.offset_second] = this.#from;
@@ -305,6 +312,7 @@ class FixedBytes extends Carrier<RegisteredBuffer> {
   }
 
   override land(_engine: Engine, _index: number, result: number): number {
+    pinned.delete(this);
     if (this.#loan !== null) {
       giveBack(this.#loan);
       this.buffer?.land();

@@ -49,9 +49,8 @@ export abstract class Registration<Entry, H extends Handle> {
   /** @internal */ readonly engine: Engine;
   readonly #resource: Resource;
   readonly #name: string;
+  /** By place; what an operation in flight has of an earlier content, it holds itself. */
   #handles: H[] = [];
-  /** Resources that running operations may still use. */
-  #replaced: H[] = [];
   #waiting: Promise<void> | null = null;
 
   constructor(engine: Engine, resource: Resource, name: string) {
@@ -108,7 +107,6 @@ export abstract class Registration<Entry, H extends Handle> {
     const outcome = native.bu_registration_register(handle, this.#resource, pairs, given.length);
     if (outcome < 0) throw this.#error(outcome, "register");
     this.#handles = given.map((entry, index) => this.handle(entry, index));
-    this.#replaced = [];
     return [...this.#handles];
   }
 
@@ -123,8 +121,6 @@ export abstract class Registration<Entry, H extends Handle> {
     const { handle } = this.engine;
     const outcome = native.bu_registration_update(handle, this.#resource, index, first, second);
     if (outcome < 0) throw this.#error(outcome, "update");
-    const before = this.#handles[index];
-    if (before !== undefined) this.#replaced.push(before);
     const made = this.handle(entry, index);
     this.#handles[index] = made;
     return made;
@@ -214,12 +210,21 @@ export abstract class Registration<Entry, H extends Handle> {
 
   #forget(): void {
     this.#handles = [];
-    this.#replaced = [];
   }
 
-  /** @internal The handle stands for what is registered now. */
+  /** @internal The handle is of the present registration, or there is none: the library knows. */
   assertCurrent(handle: H, operation: string): void {
-    if (this.#handles[handle.index] === handle && this.state !== "unregistered") return;
+    if (this.#handles[handle.index] === handle) return;
+    this.#refuse(operation);
+  }
+
+  /** @internal And there is one. */
+  assertThere(handle: H, operation: string): void {
+    if (this.state === "unregistered") this.#refuse(operation);
+    this.assertCurrent(handle, operation);
+  }
+
+  #refuse(operation: string): never {
     const message = `${operation}: the handle is void, its registration has ended`;
     throw new UringError("ENOENT", operation, message);
   }
@@ -296,7 +301,7 @@ export class RegisteredBuffer {
 
   /** The bytes; of a pooled buffer, as `PooledBuffer.bytes` says. */
   get bytes(): Uint8Array {
-    this.#registration.assertCurrent(this, "bytes");
+    this.#registration.assertThere(this, "bytes");
     return this.memory instanceof PooledBuffer ? this.memory.bytes : new Uint8Array(this.memory);
   }
 
@@ -310,7 +315,9 @@ export class RegisteredBuffer {
 
   /** @internal */
   board(kind: string, fd: number): void {
-    if (this.memory instanceof PooledBuffer) this.memory.board(kind, fd);
+    if (!(this.memory instanceof PooledBuffer)) return;
+    this.memory.assertHeld(kind);
+    this.memory.board(kind, fd);
   }
 
   /** @internal */
