@@ -80,6 +80,7 @@ describe("inspect", () => {
       pending: { read: 2, timeout: 1 },
       connections: 0,
       listeners: 0,
+      datagramSockets: 0,
       submission: { entries: 64, queued: 0, waiting: 0 },
       completion: { entries: 4096, queued: 0, undispatched: 0 },
       registered: {

@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xc56accbd;
+export const ABI_HASH = 0x9f923520;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -13,6 +13,8 @@ export const RINGS_MAX = 1024;
 export const STAGING_BLOCK_SIZE = 2048;
 export const SCRATCH_SIZE = 65536;
 export const ADDRESS_TEXT_MAX = 108;
+export const DATAGRAM_SOCKETS_MAX = 1024;
+export const DATAGRAM_SIZE_MAX = 65536;
 export const RECEIVE_BUFFER_SIZE_MAX = 1048576;
 export const RECEIVE_BUFFERS_MAX = 32768;
 export const NO_LISTENER = 4294967295;
@@ -40,6 +42,9 @@ export const Feature = {
   multishot_receive: 8,
   multishot_accept: 9,
   registered_files: 10,
+  multishot_recvmsg: 14,
+  udp_gro: 15,
+  udp_gso: 16,
 } as const;
 export type Feature = (typeof Feature)[keyof typeof Feature];
 
@@ -64,8 +69,19 @@ export const Event = {
   connect_failed: 6,
   listener_closed: 7,
   timeout: 8,
+  datagram: 11,
+  datagram_drain: 12,
+  datagram_error: 13,
+  datagram_closed: 14,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
+
+export const DatagramFlag = {
+  truncated: 0,
+  ipv4: 1,
+  ipv6: 2,
+} as const;
+export type DatagramFlag = (typeof DatagramFlag)[keyof typeof DatagramFlag];
 
 export const Family = {
   ipv4: 0,
@@ -87,6 +103,32 @@ export const ConnectFlag = {
   ipv6_only: 2,
 } as const;
 export type ConnectFlag = (typeof ConnectFlag)[keyof typeof ConnectFlag];
+
+export const DatagramOpenFlag = {
+  reuse_port: 0,
+  reuse_address: 1,
+  ipv6_only: 2,
+} as const;
+export type DatagramOpenFlag = (typeof DatagramOpenFlag)[keyof typeof DatagramOpenFlag];
+
+export const DatagramOption = {
+  broadcast: 0,
+  ttl: 1,
+  multicast_ttl: 2,
+  multicast_loopback: 3,
+  receive_buffer: 4,
+  send_buffer: 5,
+} as const;
+export type DatagramOption = (typeof DatagramOption)[keyof typeof DatagramOption];
+
+export const MembershipAction = {
+  join: 0,
+  leave: 1,
+  join_source: 2,
+  leave_source: 3,
+  send_by: 4,
+} as const;
+export type MembershipAction = (typeof MembershipAction)[keyof typeof MembershipAction];
 
 export const End = {
   local: 0,
@@ -187,8 +229,7 @@ export const RECORD = {
   result: 12,
   offset: 16,
   extra: 20,
-  reserved_0: 24,
-  reserved_1: 28,
+  data: 24,
 } as const;
 export const RECORD_WORDS = {
   event: 0,
@@ -197,8 +238,7 @@ export const RECORD_WORDS = {
   result: 3,
   offset: 4,
   extra: 5,
-  reserved_0: 6,
-  reserved_1: 7,
+  data: 3,
 } as const;
 
 export const CONTROL_SIZE = 16;
@@ -355,7 +395,7 @@ export const REGISTRATION_WORDS = {
   reserved_0: 3,
 } as const;
 
-export const STATS_SIZE = 192;
+export const STATS_SIZE = 216;
 export const STATS = {
   turns: 0,
   enters: 8,
@@ -367,20 +407,23 @@ export const STATS = {
   parks: 56,
   bytes_received: 64,
   bytes_sent: 72,
-  connections_opened: 80,
-  connections_closed: 88,
-  accepts_failed: 96,
-  chain_windows: 104,
-  chain_operations_complete: 112,
-  sends_zero_copy: 120,
-  zero_copy_copied: 128,
-  notifications_stray: 136,
-  staging_blocks_used: 144,
-  receive_buffers_free: 152,
-  receive_buffers_lent: 160,
-  operations_waiting: 168,
-  sq_queued: 176,
-  cq_queued: 184,
+  datagrams_received: 80,
+  datagrams_sent: 88,
+  datagrams_truncated: 96,
+  connections_opened: 104,
+  connections_closed: 112,
+  accepts_failed: 120,
+  chain_windows: 128,
+  chain_operations_complete: 136,
+  sends_zero_copy: 144,
+  zero_copy_copied: 152,
+  notifications_stray: 160,
+  staging_blocks_used: 168,
+  receive_buffers_free: 176,
+  receive_buffers_lent: 184,
+  operations_waiting: 192,
+  sq_queued: 200,
+  cq_queued: 208,
 } as const;
 export const STATS_WORDS = {
   turns: 0,
@@ -393,20 +436,23 @@ export const STATS_WORDS = {
   parks: 7,
   bytes_received: 8,
   bytes_sent: 9,
-  connections_opened: 10,
-  connections_closed: 11,
-  accepts_failed: 12,
-  chain_windows: 13,
-  chain_operations_complete: 14,
-  sends_zero_copy: 15,
-  zero_copy_copied: 16,
-  notifications_stray: 17,
-  staging_blocks_used: 18,
-  receive_buffers_free: 19,
-  receive_buffers_lent: 20,
-  operations_waiting: 21,
-  sq_queued: 22,
-  cq_queued: 23,
+  datagrams_received: 10,
+  datagrams_sent: 11,
+  datagrams_truncated: 12,
+  connections_opened: 13,
+  connections_closed: 14,
+  accepts_failed: 15,
+  chain_windows: 16,
+  chain_operations_complete: 17,
+  sends_zero_copy: 18,
+  zero_copy_copied: 19,
+  notifications_stray: 20,
+  staging_blocks_used: 21,
+  receive_buffers_free: 22,
+  receive_buffers_lent: 23,
+  operations_waiting: 24,
+  sq_queued: 25,
+  cq_queued: 26,
 } as const;
 
 /** Every record in the numbering of `bu_abi_echo`, with the types of its fields. */
@@ -423,8 +469,7 @@ export const LAYOUTS = [
       result: "i32",
       offset: "u32",
       extra: "u32",
-      reserved_0: "u32",
-      reserved_1: "u32",
+      data: "f64",
     },
   },
   {
@@ -550,6 +595,9 @@ export const LAYOUTS = [
       parks: "f64",
       bytes_received: "f64",
       bytes_sent: "f64",
+      datagrams_received: "f64",
+      datagrams_sent: "f64",
+      datagrams_truncated: "f64",
       connections_opened: "f64",
       connections_closed: "f64",
       accepts_failed: "f64",
@@ -596,6 +644,25 @@ export const SYMBOLS = {
   bu_connection_option: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_option_read: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_address: { args: ["u32", "u32", "u32", "u32", "ptr"], returns: "i32" },
+  bu_datagram_open: { args: ["u32", "ptr", "ptr", "u32"], returns: "i32" },
+  bu_datagram_send: { args: ["u32", "u32", "u32", "ptr", "u32", "ptr"], returns: "i32" },
+  bu_datagram_close: { args: ["u32", "u32", "u32"], returns: "i32" },
+  bu_datagram_address: { args: ["u32", "u32", "u32", "ptr"], returns: "i32" },
+  bu_datagram_option: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
+  bu_datagram_membership: {
+    args: [
+      "u32",
+      "u32",
+      "u32",
+      "u32",
+      "ptr",
+      "ptr",
+      "ptr",
+    ],
+    returns: "i32",
+  },
+  bu_datagram_read: { args: ["u32", "u32", "u32", "ptr", "u32"], returns: "i32" },
+  bu_datagram_sender: { args: ["u32", "u32", "u32", "u32", "ptr"], returns: "i32" },
   bu_slab_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_nop: { args: ["u32"], returns: "i32" },
   bu_operation_start: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },

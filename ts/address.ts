@@ -25,7 +25,7 @@ export interface PlaceOptions {
 }
 
 export interface Place {
-  operation: "listen" | "connect";
+  operation: "listen" | "connect" | "udpSocket";
   hostname: string;
   port: number;
   unix: string | null;

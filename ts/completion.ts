@@ -40,12 +40,25 @@ export interface OperationReceiver {
   onCompletion(result: number, more: boolean): void;
 }
 
+/** A datagram socket; `datagram.ts` implements it. What its handlers throw it tells itself. */
+export interface DatagramReceiver {
+  readonly generation: number;
+  /** Of one that is closing: its descriptor is free. */
+  readonly left: Promise<void> | null;
+  /** `extra` and `data` as in the record. */
+  onDatagrams(offset: number, length: number, extra: number, data: number): void;
+  onDrain(): void;
+  onError(result: number): void;
+  onClosed(result: number): void;
+}
+
 /** Whom the records concern, and how far they are dispatched; `engine.ts` implements it. */
 export interface Receivers {
   readonly memory: Memory;
   readonly operations: (OperationReceiver | undefined)[];
   readonly connections: (ConnectionReceiver | undefined)[];
   readonly listeners: (ListenerReceiver | undefined)[];
+  readonly datagrams: (DatagramReceiver | undefined)[];
   /** A connection whose listener nobody knows any more. */
   orphan(index: number, generation: number): void;
   /** The records of the last turn: the next one to dispatch, and their number. */
@@ -99,6 +112,7 @@ export function drain(ring: Receivers, deadline: number): void {
 function dispatch(records: Int32Array, at: number, ring: Receivers): void {
   const event = records[at + RECORD_WORDS.event] as Event;
   const index = records[at + RECORD_WORDS.index] as number;
+  if (event >= Event.datagram) return tell(records, at, ring, event, index);
   if (event === Event.listener_closed) {
     ring.listeners[index]?.onClosed(records[at + RECORD_WORDS.result] as number);
     return;
@@ -115,6 +129,36 @@ function dispatch(records: Int32Array, at: number, ring: Receivers): void {
     if (typeof outcome === "object" && outcome !== null) watch(receiver, outcome);
   } catch (error) {
     receiver.onThrown(error);
+  }
+  ring.calling = false;
+}
+
+/** What concerns a datagram socket. */
+function tell(
+  records: Int32Array,
+  at: number,
+  ring: Receivers,
+  event: Event,
+  index: number,
+): void {
+  const socket = ring.datagrams[index];
+  const generation = (records[at + RECORD_WORDS.generation] as number) >>> 0;
+  if (socket === undefined || socket.generation !== generation) return;
+  const result = records[at + RECORD_WORDS.result] as number;
+  ring.calling = true;
+  if (event === Event.datagram) {
+    socket.onDatagrams(
+      records[at + RECORD_WORDS.offset] as number,
+      result,
+      records[at + RECORD_WORDS.extra] as number,
+      ring.memory.recordDoubles[at / 2 + RECORD_WORDS.data] as number,
+    );
+  } else if (event === Event.datagram_drain) {
+    socket.onDrain();
+  } else if (event === Event.datagram_error) {
+    socket.onError(result);
+  } else {
+    socket.onClosed(result);
   }
   ring.calling = false;
 }

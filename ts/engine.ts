@@ -12,7 +12,12 @@ import {
   Reason,
   Shut,
 } from "./abi.ts";
-import { drain, type ConnectionReceiver, type ListenerReceiver } from "./completion.ts";
+import {
+  drain,
+  type ConnectionReceiver,
+  type DatagramReceiver,
+  type ListenerReceiver,
+} from "./completion.ts";
 import { codeOf, reportUncaught, resultError, UringError } from "./errors.ts";
 import { Loop, type Turnable } from "./loop.ts";
 import { Memory, openRing } from "./memory.ts";
@@ -58,6 +63,7 @@ export class Engine implements Turnable {
   /** @internal */ readonly closeTimeout: number;
   /** @internal */ readonly connections: (ConnectionReceiver | undefined)[] = [];
   /** @internal */ readonly listeners: (ListenerReceiver | undefined)[] = [];
+  /** @internal */ readonly datagrams: (DatagramReceiver | undefined)[] = [];
   /** @internal */ readonly operations: (Operation<unknown> | undefined)[] = [];
   /** @internal Things open, and those that keep the process alive. */ openCount = 0;
   /** @internal */ refCount = 0;
@@ -107,7 +113,7 @@ export class Engine implements Turnable {
     return this.#fatal;
   }
 
-  /** Operations in flight, and connections and listeners that are open. */
+  /** Operations in flight, and connections, listeners and datagram sockets that are open. */
   get pendingCount(): number {
     return this.state === "closed" ? 0 : this.openCount;
   }
@@ -205,6 +211,7 @@ export class Engine implements Turnable {
       this.#guard(() => connection?.onClose(result));
     }
     for (const listener of [...this.listeners]) this.#guard(() => listener?.onClosed(result));
+    for (const socket of [...this.datagrams]) this.#guard(() => socket?.onClosed(result));
     this.waiter?.end(this.#fatal);
   }
 

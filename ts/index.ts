@@ -11,6 +11,20 @@ export {
 } from "./buffer.ts";
 export type { RangeOptions, Source, Target, Transferred } from "./cargo.ts";
 export { connect, type ConnectOptions } from "./connect.ts";
+export {
+  udpSocket,
+  type ConnectedDatagramSocket,
+  type DatagramAddress,
+  type DatagramSocket,
+  type UnixDatagramSocket,
+} from "./datagram.ts";
+export type {
+  DatagramHandler,
+  DatagramOptions,
+  DatagramType,
+  DatagramTypes,
+  ReceiveFlags,
+} from "./datagram_options.ts";
 export type { BackendName } from "./engine.ts";
 export { UringError, type ErrorCode, type ErrorPhase } from "./errors.ts";
 export type { BinaryType, BinaryTypes, Reload, SocketHandler } from "./handlers.ts";

@@ -118,6 +118,8 @@ export function addressOf(bytes: ArrayBufferLike | Uint8Array): number {
 export class Memory {
   /** Completion records, `RECORD_SIZE / 4` words each. */
   readonly records: Int32Array;
+  /** The same, half as many. */
+  readonly recordDoubles: Float64Array;
   /** The words of `CONTROL`. */
   readonly control: Uint32Array;
   readonly arguments: Arguments;
@@ -139,6 +141,7 @@ export class Memory {
     );
     const recordWords = (RECORDS_MAX * RECORD_SIZE) / 4;
     this.records = new Int32Array(this.#slab, info.records_offset, recordWords);
+    this.recordDoubles = new Float64Array(this.#slab, info.records_offset, recordWords / 2);
     this.control = new Uint32Array(this.#slab, 0, 1024);
     this.arguments = new Arguments(this.#slab, info.arguments_offset);
   }

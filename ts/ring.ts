@@ -61,6 +61,7 @@ export interface RingInspection {
   pending: Record<string, number>;
   connections: number;
   listeners: number;
+  datagramSockets: number;
   /** The submission queue: its size, entries that the kernel has not taken, operations behind. */
   submission: { entries: number; queued: number; waiting: number };
   /** The completion queue: its size, completions in it, records taken out and not dispatched. */
@@ -214,6 +215,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     this.end(-ERRNO.ECANCELED);
     this.connections.length = 0;
     this.listeners.length = 0;
+    this.datagrams.length = 0;
     this.operations.length = 0;
     this.memory.release();
   }
@@ -314,6 +316,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
       pending,
       connections: open(this.connections),
       listeners: open(this.listeners),
+      datagramSockets: open(this.datagrams),
       submission: {
         entries: submission,
         queued: counter("sq_queued"),

@@ -70,7 +70,7 @@ export abstract class Sending<Data> extends Connection<Data> {
 }
 
 /** Any binary data as bytes. It is copied before the call returns, so it may well be resizable. */
-function viewOf(operation: string, data: unknown): Uint8Array {
+export function viewOf(operation: string, data: unknown): Uint8Array {
   if (typeof data === "string") return Buffer.from(data);
   try {
     // Rebuilt from the memory itself: what a view says of its own bounds is checked by this.

@@ -23,6 +23,10 @@ pub const staging_block_size: u32 = 2048;
 pub const scratch_size: u32 = 65536;
 /// Longest text of an address: a Unix path (108 bytes, see unix(7)) or an IPv6 literal with scope.
 pub const address_text_max: u32 = 108;
+/// Datagram sockets that one ring can have open at a time.
+pub const datagram_sockets_max: u32 = 1024;
+/// Bytes of a Unix datagram at most, sent or received; UDP has its own limits below that.
+pub const datagram_size_max: u32 = 65536;
 /// One receive buffer holds at most this much: records carry offsets and lengths as u32.
 pub const receive_buffer_size_max: u32 = 1 << 20;
 /// Provided buffers are named by 16 bits, and the ring of them is a power of two.
@@ -63,6 +67,12 @@ pub const Feature = enum(u32) {
     multishot_accept = 9,
     /// IORING_REGISTER_FILES2, sparse
     registered_files = 10,
+    /// IORING_RECV_MULTISHOT of RECVMSG, into a second provided-buffer ring
+    multishot_recvmsg = 14,
+    /// UDP_GRO: datagrams of one sender and size are received together
+    udp_gro = 15,
+    /// UDP_SEGMENT: datagrams to one place and of one size are sent together
+    udp_gso = 16,
 };
 
 /// Why a ring has the backend that it has.
@@ -104,6 +114,28 @@ pub const Event = enum(u32) {
     /// The time of `bu_connection_timeout` has passed: `extra` says of which setting, counted from
     /// 1 and wrapping around; settings after it make the record out of date.
     timeout = 8,
+    /// Datagrams of one sender arrived: `result` bytes from `offset` in a buffer of the datagram
+    /// pool. `extra` is that buffer in its lowest byte, bits of `DatagramFlag` in the next, and in
+    /// its high half the size of each datagram but the last, or 0 if there is one. `data` is the
+    /// sender: an IPv4 address as a number, times 65536, plus the port; of any other one a number
+    /// that stays the same only as long as the sender does.
+    datagram = 11,
+    /// There is room again after a send that was refused.
+    datagram_drain = 12,
+    /// An error that ends nothing, such as ICMP's answer to an earlier datagram: `result`.
+    datagram_error = 13,
+    /// A datagram socket is closed and its descriptor is free. `result` is 0 or why.
+    datagram_closed = 14,
+};
+
+/// Bits of the second byte of a `datagram` record's `extra`.
+pub const DatagramFlag = enum(u32) {
+    /// It was larger than what there was room for: its end is lost.
+    truncated = 0,
+    /// `data` is the sender's address and port.
+    ipv4 = 1,
+    /// The sender's address is an IPv6 one.
+    ipv6 = 2,
 };
 
 /// `Record.extra` of an `open` record that no listener made.
@@ -118,8 +150,8 @@ pub const Record = extern struct {
     /// Byte offset of received data from the start of the slab.
     offset: u32,
     extra: u32,
-    reserved_0: u32 = 0,
-    reserved_1: u32 = 0,
+    /// Of datagrams: who sent them.
+    data: f64 = 0,
 };
 
 /// Words that the library writes and JavaScript reads without a call; at the start of the slab.
@@ -218,6 +250,39 @@ pub const ConnectFlag = enum(u32) {
     reuse_port = 1,
     /// IPV6_V6ONLY
     ipv6_only = 2,
+};
+
+/// Bits of `bu_datagram_open`'s flags.
+pub const DatagramOpenFlag = enum(u32) {
+    reuse_port = 0,
+    reuse_address = 1,
+    ipv6_only = 2,
+};
+
+/// Socket options that `bu_datagram_option` sets, for the socket's own family.
+pub const DatagramOption = enum(u32) {
+    /// SO_BROADCAST: 0 or 1.
+    broadcast = 0,
+    /// IP_TTL, IPV6_UNICAST_HOPS.
+    ttl = 1,
+    /// IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS.
+    multicast_ttl = 2,
+    /// IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP: 0 or 1.
+    multicast_loopback = 3,
+    /// SO_RCVBUF, SO_SNDBUF, in bytes; the kernel doubles them and has limits of its own.
+    receive_buffer = 4,
+    send_buffer = 5,
+};
+
+/// What `bu_datagram_membership` does with a multicast group.
+pub const MembershipAction = enum(u32) {
+    join = 0,
+    leave = 1,
+    /// Only what `source` sends.
+    join_source = 2,
+    leave_source = 3,
+    /// What is sent to groups leaves by `interface`: IP_MULTICAST_IF, IPV6_MULTICAST_IF.
+    send_by = 4,
 };
 
 /// Which end `bu_connection_address` describes.
@@ -375,6 +440,11 @@ pub const Stats = extern struct {
     parks: f64,
     bytes_received: f64,
     bytes_sent: f64,
+    /// Datagrams; those that the network put together count each for itself.
+    datagrams_received: f64,
+    datagrams_sent: f64,
+    /// Datagrams whose end was lost for want of room.
+    datagrams_truncated: f64,
     connections_opened: f64,
     connections_closed: f64,
     accepts_failed: f64,

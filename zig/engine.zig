@@ -17,6 +17,7 @@ const operation = @import("operation.zig");
 const submission = @import("submission.zig");
 const failure = @import("failure.zig");
 const transfer = @import("transfer.zig");
+const receiving = @import("receiving.zig");
 const registration = @import("registration.zig");
 const features = @import("features.zig");
 const deadlines = @import("deadlines.zig");
@@ -25,6 +26,7 @@ const Listener = @import("listen.zig").Listener;
 const Segment = @import("segment.zig").Segment;
 const Place = @import("send_chain.zig").Place;
 const send_settling = @import("send_settling.zig");
+const Datagrams = @import("datagrams.zig").Datagrams;
 const Operation = operation.Operation;
 const BufferRing = @import("buffer_ring.zig").BufferRing;
 const mutation = @import("testing/mutation.zig");
@@ -53,6 +55,7 @@ pub const Engine = struct {
     operations: slots.Slots(Operation),
     /// Memory in the send queues that is sent from where it is.
     segments: slots.Slots(Segment),
+    datagrams: Datagrams = .{},
     buffers: BufferRing,
     staging_pool: staging.Pool,
     high_water_mark: u32,
@@ -178,6 +181,7 @@ pub const Engine = struct {
         const private = engine.private; // holds the engine itself
         if (engine.bell_fd >= 0) seam.linux.close(engine.bell_fd);
         engine.transfers.deinit();
+        engine.datagrams.deinit();
         while (engine.mapped) |mapped| {
             engine.mapped = mapped.next;
             const start: [*]align(std.heap.page_size_min) u8 = @ptrCast(@alignCast(mapped));
@@ -243,23 +247,10 @@ pub const Engine = struct {
         engine.operations.recycle();
         engine.segments.recycle();
         engine.buffers.give_back(&engine.kernel);
-        engine.unpark();
+        engine.datagrams.begin(engine);
+        receiving.unpark(engine);
         engine.deadlines.expire(engine);
         engine.feed();
-    }
-
-    /// As many parked connections as there are buffers, oldest first: never in a loop, never on a
-    /// timer (K9).
-    fn unpark(engine: *Engine) void {
-        if (mutation.is(.forget_parked)) return;
-        var budget = engine.buffers.free;
-        while (budget > 0) : (budget -= 1) {
-            const index = engine.parked.pop(&engine.connections) orelse return;
-            const connection = engine.connections.at(index);
-            assert(connection.receiving.arm == .parked);
-            connection.receiving.arm = .idle;
-            engine.mark(index);
-        }
     }
 
     /// Writers that found the staging pool empty are told in their order, as far as blocks go.
@@ -274,7 +265,7 @@ pub const Engine = struct {
     const turn_drains_max = 512;
 
     comptime {
-        // Each CQE makes one record at most, `feed` and deadlines their share: they fit (I9).
+        // A CQE makes one record, seldom two; `feed` and deadlines make their share (I9).
         const others = turn_drains_max + deadlines.Deadlines.turn_max;
         assert(others + abi.turn_cqes_max < abi.records_max);
     }
@@ -286,9 +277,10 @@ pub const Engine = struct {
         advance_marked(engine, &engine.dirty_operations, &engine.operations, submission.advance);
         advance_marked(engine, &engine.dirty_listeners, &engine.listeners, Listener.advance);
         advance_marked(engine, &engine.dirty, &engine.connections, Connection.advance);
+        engine.datagrams.flush(engine);
     }
 
-    fn advance_marked(engine: *Engine, queue: anytype, table: anytype, advance: anytype) void {
+    pub fn advance_marked(engine: *Engine, queue: anytype, table: anytype, advance: anytype) void {
         if (engine.fatal != 0) return; // an entry would never be taken
         // Only those marked now: one that is marked again while it advances comes next turn.
         var left = queue.count;
@@ -373,9 +365,9 @@ pub const Engine = struct {
         const batch = &engine.cqe_batch;
         while (taken < abi.turn_cqes_max) {
             const run = engine.kernel.cqes();
-            const count = @min(run.len, batch.len, abi.turn_cqes_max - taken);
+            const count: u32 = @intCast(@min(run.len, batch.len, abi.turn_cqes_max - taken));
             if (count == 0) break;
-            if (engine.record_count + count > engine.records.len) break;
+            if (engine.record_count + 2 * count > engine.records.len) break;
             @memcpy(batch[0..count], run[0..count]);
             if (!mutation.is(.dispatch_first)) engine.kernel.advance(@intCast(count));
             for (batch[0..count]) |*cqe| operation.complete(engine, cqe);
@@ -391,6 +383,7 @@ pub const Engine = struct {
         if (mutation.is(.sleep_early)) return false;
         return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
             engine.dirty_operations.count > 0 or engine.finished.count > 0 or
+            engine.datagrams.has_work() or
             engine.kernel.queued() > 0 or engine.kernel.ready() or
             engine.deadlines.has_work() or
             (engine.parked.count > 0 and engine.buffers.can_serve()) or

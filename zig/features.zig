@@ -16,6 +16,14 @@ const errno = seam.errno;
 const Uring = uring.Uring;
 pub const Set = std.EnumSet(abi.Feature);
 
+/// Bits at the features' own numbers; the set's are dense.
+pub fn mask_of(set: Set) u32 {
+    var mask: u32 = 0;
+    var iterator = set.iterator();
+    while (iterator.next()) |feature| mask |= @as(u32, 1) << @intCast(@intFromEnum(feature));
+    return mask;
+}
+
 pub const Refusal = struct { reason: abi.Reason, code: i32 };
 pub const Outcome = union(enum) {
     ring: struct { kernel: Uring, features: Set },

@@ -19,6 +19,8 @@ pub const Op = linux.Op;
 pub const Timespec = linux.Timespec;
 pub const Iovec = linux.Iovec;
 pub const MessageHeader = linux.MessageHeader;
+pub const ReceivedMessage = linux.ReceivedMessage;
+pub const SegmentControl = linux.SegmentControl;
 pub const errno = linux.errno;
 pub const sqe_flag = linux.sqe_flag;
 pub const cqe_flag = linux.cqe_flag;
@@ -36,6 +38,24 @@ pub const Option = enum {
     ipv6_only,
     linger_reset,
     type_of_service,
+    broadcast,
+    ttl,
+    multicast_ttl,
+    multicast_loop,
+    receive_buffer,
+    send_buffer,
+    udp_gro,
+};
+
+/// What a socket has to do with a multicast group; addresses are of the group's family.
+pub const Membership = struct {
+    action: @import("abi.zig").MembershipAction,
+    /// Meaningless for `send_by`.
+    group: SocketAddress,
+    source: ?SocketAddress,
+    /// An IPv4 address of the interface, or an IPv6 address whose scope it is. Null: the kernel
+    /// chooses.
+    interface: ?SocketAddress,
 };
 
 /// Every call that a kernel offers, as a type with one function pointer a field. `Self` is the
@@ -109,6 +129,7 @@ fn Contract(comptime Self: type) type {
         /// Makes a stream socket from elsewhere one of ours: blocking, close-on-exec. -EINVAL if it
         /// is a socket of another type.
         adopt: fn (*Self, fd: i32) i32,
+        membership: fn (*Self, fd: i32, change: *const Membership) i32,
         /// send(2) with MSG_DONTWAIT: takes a copy now or refuses with -EAGAIN.
         send_now: fn (*Self, fd: i32, bytes: []const u8) i32,
         /// close(2) of a descriptor that no operation names.
@@ -330,6 +351,12 @@ pub const Kernel = union(enum) {
     pub fn adopt(kernel: *Kernel, fd: i32) i32 {
         return switch (kernel.*) {
             inline else => |*self| direct(self).adopt(fd),
+        };
+    }
+
+    pub fn membership(kernel: *Kernel, fd: i32, change: *const Membership) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).membership(fd, change),
         };
     }
 

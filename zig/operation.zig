@@ -16,6 +16,7 @@ const Engine = @import("engine.zig").Engine;
 const UserData = slots.UserData;
 const connection = @import("operation/connection.zig");
 const control = @import("operation/control.zig");
+const datagram = @import("operation/datagram.zig");
 const file = @import("operation/file.zig");
 const socket = @import("operation/socket.zig");
 const timer = @import("operation/timer.zig");
@@ -40,6 +41,11 @@ pub const Kind = enum(u8) {
     listener_close,
     deadline,
     deadline_cancel,
+    datagram_receive,
+    datagram_send,
+    datagram_wait,
+    datagram_cancel,
+    datagram_close,
     /// From here on: `abi.OperationKind`.
     user_first = 64,
     _,
@@ -79,6 +85,11 @@ fn Own(comptime kind: Kind) type {
         .listener_close => connection.ListenerClose,
         .deadline => timer.Deadline,
         .deadline_cancel => timer.DeadlineCancel,
+        .datagram_receive => datagram.Receive,
+        .datagram_send => datagram.Send,
+        .datagram_wait => datagram.Wait,
+        .datagram_cancel => datagram.Cancel,
+        .datagram_close => datagram.Close,
         .none, .user_first, _ => unreachable,
     };
 }

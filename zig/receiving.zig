@@ -5,6 +5,8 @@
 //! until some come back (K9). Called by `connection.zig`, `engine.zig` and
 //! `operation/connection.zig`.
 
+const std = @import("std");
+const assert = std.debug.assert;
 const seam = @import("kernel.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
@@ -99,6 +101,20 @@ pub fn on_receive(
     }
     if (cqe.res == errno.canceled or cqe.res == errno.intr) return;
     connection.fail(engine, index, cqe.res);
+}
+
+/// As many parked connections as there are buffers, oldest first: never in a loop, never on a
+/// timer (K9).
+pub fn unpark(engine: *Engine) void {
+    if (mutation.is(.forget_parked)) return;
+    var budget = engine.buffers.free;
+    while (budget > 0) : (budget -= 1) {
+        const index = engine.parked.pop(&engine.connections) orelse return;
+        const connection = engine.connections.at(index);
+        assert(connection.receiving.arm == .parked);
+        connection.receiving.arm = .idle;
+        engine.mark(index);
+    }
 }
 
 fn on_data(connection: *Connection, engine: *Engine, index: u32, id: u32, len: i32) void {

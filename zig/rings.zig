@@ -113,7 +113,7 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
 
 fn describe(engine: *Engine, info: *abi.RingInfo) void {
     info.backend = .uring;
-    info.features = engine.features.bits.mask;
+    info.features = features.mask_of(engine.features);
     switch (engine.kernel) {
         .uring => |*kernel| {
             info.sq_entries = kernel.sq_entries;

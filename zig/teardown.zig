@@ -28,6 +28,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
         engine.connections.at(slot).shut_down(engine, slot, .terminate, 0);
     }
     engine.deadlines.closing = true;
+    engine.datagrams.end_all(engine);
     engine.batch = null;
     for (0..engine.operations.fresh) |index| {
         const slot: u32 = @intCast(index);
@@ -60,6 +61,7 @@ fn close_produced(engine: *Engine, count: u32) void {
 
 pub fn in_flight(engine: *const Engine) u32 {
     return engine.connections.claimed_count + engine.listeners.claimed_count +
+        engine.datagrams.sockets.claimed_count +
         engine.operations.claimed_count + engine.segments.claimed_count +
         engine.pending_cancels + engine.deadlines.in_flight();
 }
@@ -81,6 +83,12 @@ pub fn close_descriptors(engine: *Engine, kernel: ?*Kernel) void {
     const files = &engine.registered_user_files;
     for (files.entries[0..files.count]) |*entry| {
         if (registration.take_duplicate(entry)) |fd| close(kernel, fd);
+    }
+    const sockets = &engine.datagrams.sockets;
+    for (0..sockets.fresh) |index| {
+        const slot: u32 = @intCast(index);
+        if (!sockets.is_claimed(slot)) continue;
+        if (sockets.at(slot).stage != .closing) close(kernel, sockets.at(slot).fd);
     }
 }
 

@@ -35,6 +35,7 @@ const ring = {
   memory,
   connections,
   listeners: [],
+  datagrams: [],
   operations: [],
   orphan() {},
   next: 0,

@@ -5,11 +5,13 @@ export const ZIG_LAYERS = [
   // The bugs for the tests ask to be put in from everywhere, and import nothing.
   /^zig\/(?:abi|testing\/mutation)\.zig$/,
   /^zig\/kernel(?:\.zig$|\/)/,
-  /^zig\/(?:memory|slots|staging|transfer|send_chain|registration|buffer_ring|mailbox|stats)\.zig$/,
+  /^zig\/(?:memory|slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
+  /^zig\/(?:buffer_ring|datagram_buffers)\.zig$/,
   /^zig\/(?:operation(?:\.zig$|\/)|segment\.zig$)/,
   /^zig\/(?:features|connection|deadlines|receiving|send\w+|listen|submission|failure)\.zig$/,
+  /^zig\/datagram(?:_queue|s)?\.zig$/,
   /^zig\/engine\.zig$/,
-  /^zig\/(?:calls|opening|preparation|teardown)\.zig$/,
+  /^zig\/(?:calls|datagram_calls|opening|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
   /^zig\/(?:exports|abi_layout)\.zig$/,
@@ -28,6 +30,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/(?:prepare|batch|watch)\.ts$/,
   /^ts\/ring\.ts$/,
   /^ts\/(?:handlers|inbox|streams|connection|sending|closing|reading|tls)\.ts$/,
+  /^ts\/datagram_(?:options|records|settings)\.ts$/,
   /^ts\/(?:listen|connect|socket|datagram|file|timer|post)\.ts$/,
   /^ts\/index\.ts$/,
 ];

@@ -34,6 +34,40 @@ pub const SocketAddress = extern struct {
         return address.family() == linux.AF.INET6;
     }
 
+    const Ipv4 = struct { address: u32, port: u16 };
+
+    /// An IPv4 address as a number whose highest byte is the first, from the kernel's form.
+    pub fn ipv4_of(name: []const u8) ?Ipv4 {
+        if (name.len < @sizeOf(linux.sockaddr.in)) return null;
+        const in = std.mem.bytesToValue(linux.sockaddr.in, name[0..@sizeOf(linux.sockaddr.in)]);
+        if (in.family != linux.AF.INET) return null;
+        return .{
+            .address = std.mem.bigToNative(u32, in.addr),
+            .port = std.mem.bigToNative(u16, in.port),
+        };
+    }
+
+    /// The same address as an IPv6 socket that also speaks IPv4 writes it: ::ffff:a.b.c.d.
+    pub fn mapped(address: *const SocketAddress) ?SocketAddress {
+        const ipv4 = ipv4_of(address.bytes[0..address.len]) orelse return null;
+        var bytes: [16]u8 = @splat(0);
+        @memset(bytes[10..12], 0xff);
+        std.mem.writeInt(u32, bytes[12..16], ipv4.address, .big);
+        return from(linux.sockaddr.in6{
+            .port = std.mem.nativeToBig(u16, ipv4.port),
+            .flowinfo = 0,
+            .addr = bytes,
+            .scope_id = 0,
+        });
+    }
+
+    /// A Unix address that the kernel completes with a name of its own: autobind in unix(7).
+    pub fn unnamed_unix() SocketAddress {
+        var address: SocketAddress = .{ .bytes = @splat(0), .len = 2 };
+        std.mem.writeInt(u16, address.bytes[0..2], linux.AF.UNIX, .native);
+        return address;
+    }
+
     /// From JavaScript, which may have written any number for the family.
     pub fn from_boundary(text: *const abi.Address) ?SocketAddress {
         const family_number: *const u32 = @ptrCast(&text.family);

@@ -16,11 +16,64 @@ pub const Iovec = std.posix.iovec_const;
 pub const MessageHeader = linux.msghdr_const;
 pub const Register = linux.IORING_REGISTER;
 
+/// What a multishot RECVMSG writes in front of the name, the control data and the payload (struct
+/// io_uring_recvmsg_out).
+pub const ReceivedMessage = extern struct {
+    namelen: u32,
+    controllen: u32,
+    payloadlen: u32,
+    flags: u32,
+};
+
+/// Control data of one number: the size of the datagrams that a message holds, udp(7).
+pub const SegmentControl = extern struct {
+    header: linux.cmsghdr,
+    value: [8]u8 align(8),
+
+    /// UDP_SEGMENT, which has 16 bits.
+    pub fn of(segment: u32) SegmentControl {
+        var control: SegmentControl = .{
+            .header = .{
+                .len = @sizeOf(linux.cmsghdr) + @sizeOf(u16),
+                .level = linux.IPPROTO.UDP,
+                .type = linux.UDP.SEGMENT,
+            },
+            .value = @splat(0),
+        };
+        std.mem.writeInt(u16, control.value[0..2], @intCast(segment), .native);
+        return control;
+    }
+
+    /// UDP_SEGMENT's 16 bits, for who plays the kernel.
+    pub fn sent(control: *const SegmentControl) u16 {
+        return std.mem.readInt(u16, control.value[0..2], .native);
+    }
+
+    /// UDP_GRO, which has 32 bits; null if this is something else.
+    pub fn received(control: *const SegmentControl) ?u32 {
+        const header = &control.header;
+        if (header.level != linux.IPPROTO.UDP or header.type != linux.UDP.GRO) return null;
+        const segment = std.mem.readInt(i32, control.value[0..4], .native);
+        return if (segment > 0) @intCast(segment) else null;
+    }
+
+    /// The same, for who plays the kernel.
+    pub fn coalesced(segment: u32) SegmentControl {
+        var control = SegmentControl.of(0);
+        control.header.len = @sizeOf(linux.cmsghdr) + @sizeOf(i32);
+        control.header.type = linux.UDP.GRO;
+        std.mem.writeInt(u32, control.value[0..4], segment, .native);
+        return control;
+    }
+};
+
 comptime {
     std.debug.assert(@sizeOf(Sqe) == 64);
     std.debug.assert(@sizeOf(Cqe) == 16);
     std.debug.assert(@sizeOf(Iovec) == 16);
     std.debug.assert(@sizeOf(MessageHeader) == 56);
+    std.debug.assert(@sizeOf(ReceivedMessage) == 16);
+    std.debug.assert(@sizeOf(SegmentControl) == 24); // CMSG_SPACE of either
 }
 
 /// Negative errno values, as CQEs carry them.
@@ -59,6 +112,16 @@ pub const errno = struct {
     pub const notdir = negative(.NOTDIR);
     pub const notsock = negative(.NOTSOCK);
     pub const spipe = negative(.SPIPE);
+    pub const msgsize = negative(.MSGSIZE);
+    pub const afnosupport = negative(.AFNOSUPPORT);
+    pub const destaddrreq = negative(.DESTADDRREQ);
+    pub const isconn = negative(.ISCONN);
+    pub const hostunreach = negative(.HOSTUNREACH);
+    pub const netunreach = negative(.NETUNREACH);
+    pub const hostdown = negative(.HOSTDOWN);
+    pub const proto = negative(.PROTO);
+    pub const noprotoopt = negative(.NOPROTOOPT);
+    pub const nonet = negative(.NONET);
 
     fn negative(comptime code: linux.E) i32 {
         return -@as(i32, @intFromEnum(code));
@@ -76,6 +139,7 @@ pub const sqe_flag = struct {
     pub const datasync: u32 = linux.IORING_FSYNC_DATASYNC;
     pub const open_cloexec: u32 = 0o2000000;
     pub const poll_multishot: u32 = linux.IORING_POLL_ADD_MULTI;
+    pub const poll_out: u32 = linux.POLL.OUT;
     /// In `ioprio` of RECV, ACCEPT.
     pub const receive_multishot: u16 = linux.IORING_RECV_MULTISHOT;
     pub const accept_multishot: u16 = linux.IORING_ACCEPT_MULTISHOT;
@@ -107,6 +171,9 @@ pub const socket_flag = struct {
     pub const wait_all: u32 = linux.MSG.WAITALL;
     pub const no_signal: u32 = linux.MSG.NOSIGNAL;
     pub const dont_wait: u32 = linux.MSG.DONTWAIT;
+    pub const truncated: u32 = linux.MSG.TRUNC;
+    /// The type of a datagram socket.
+    pub const datagram: u32 = linux.SOCK.DGRAM;
     pub const shut_write: u32 = linux.SHUT.WR;
 };
 

@@ -1,8 +1,8 @@
 //! Operations by plain system calls: an SQE in, the result that its CQE would have had out.
 //!
 //! For kernels whose ring lacks the opcode, and for what the epoll twin does inline. It blocks as
-//! the call does. Only operations that do not wait for a peer stand here; the others are in every
-//! ring that is served at all.
+//! the call does. Only operations that do not wait for a peer stand here, CONNECT for datagram
+//! sockets; the others are in every ring that is served at all.
 
 const std = @import("std");
 const linux = std.os.linux;
@@ -32,6 +32,7 @@ pub fn perform(sqe: *const system.Sqe) i32 {
         .STATX => linux.syscall5(.statx, fd, address, sqe.rw_flags, sqe.len, offset),
         .SOCKET => linux.syscall3(.socket, fd, offset, sqe.len),
         .BIND => linux.syscall3(.bind, fd, address, offset),
+        .CONNECT => linux.syscall3(.connect, fd, address, offset),
         .LISTEN => linux.syscall2(.listen, fd, sqe.len),
         .SHUTDOWN => linux.syscall2(.shutdown, fd, sqe.len),
         .RENAMEAT => linux.syscall5(.renameat2, fd, address, second, offset, sqe.rw_flags),

@@ -447,6 +447,10 @@ pub const Simulated = struct {
         return kernel.network.set_option(fd, option, value);
     }
 
+    pub fn membership(kernel: *Simulated, fd: i32, _: *const seam.Membership) i32 {
+        return if (kernel.network.find(fd) == null) errno.badf else 0;
+    }
+
     pub fn get_option(kernel: *Simulated, fd: i32, _: seam.Option) i32 {
         return if (kernel.network.find(fd) == null) errno.badf else 0;
     }

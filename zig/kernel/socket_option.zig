@@ -21,12 +21,23 @@ fn name_of(fd: i32, option: seam.Option) ?Name {
         .reuse_address => .{ .level = socket_level, .name = linux.SO.REUSEADDR },
         .reuse_port => .{ .level = socket_level, .name = linux.SO.REUSEPORT },
         .ipv6_only => .{ .level = linux.IPPROTO.IPV6, .name = linux.IPV6.V6ONLY },
-        .type_of_service => switch (word(fd, socket_level, linux.SO.DOMAIN)) {
-            linux.AF.INET => .{ .level = linux.IPPROTO.IP, .name = linux.IP.TOS },
-            linux.AF.INET6 => .{ .level = linux.IPPROTO.IPV6, .name = linux.IPV6.TCLASS },
-            else => null,
-        },
+        .broadcast => .{ .level = socket_level, .name = linux.SO.BROADCAST },
+        .receive_buffer => .{ .level = socket_level, .name = linux.SO.RCVBUF },
+        .send_buffer => .{ .level = socket_level, .name = linux.SO.SNDBUF },
+        .udp_gro => .{ .level = linux.IPPROTO.UDP, .name = linux.UDP.GRO },
+        .type_of_service => by_family(fd, linux.IP.TOS, linux.IPV6.TCLASS),
+        .ttl => by_family(fd, linux.IP.TTL, linux.IPV6.UNICAST_HOPS),
+        .multicast_ttl => by_family(fd, linux.IP.MULTICAST_TTL, linux.IPV6.MULTICAST_HOPS),
+        .multicast_loop => by_family(fd, linux.IP.MULTICAST_LOOP, linux.IPV6.MULTICAST_LOOP),
         .linger_reset, .keep_alive => null,
+    };
+}
+
+fn by_family(fd: i32, ipv4: u32, ipv6: u32) ?Name {
+    return switch (word(fd, socket_level, linux.SO.DOMAIN)) {
+        linux.AF.INET => .{ .level = linux.IPPROTO.IP, .name = ipv4 },
+        linux.AF.INET6 => .{ .level = linux.IPPROTO.IPV6, .name = ipv6 },
+        else => null,
     };
 }
 

@@ -11,6 +11,8 @@ const assert = std.debug.assert;
 const abi = @import("../abi.zig");
 const system = @import("linux.zig");
 const seam = @import("../kernel.zig");
+const multicast = @import("multicast.zig");
+const ProvidedRing = @import("provided_ring.zig").ProvidedRing;
 const socket_option = @import("socket_option.zig");
 const SocketAddress = @import("address.zig").SocketAddress;
 const errno = system.errno;
@@ -20,12 +22,6 @@ pub const Config = struct {
     cq_entries: u32,
     features: std.EnumSet(abi.Feature),
 };
-
-/// One entry of the provided-buffer ring; the first one's `tail` is the ring's (struct
-/// io_uring_buf_ring in io_uring_register(2)).
-const ProvidedBuffer = extern struct { address: u64, len: u32, id: u16, tail: u16 };
-
-const ProvidedRing = struct { entries: ?[*]ProvidedBuffer = null, mask: u16 = 0, tail: u16 = 0 };
 
 pub const Uring = struct {
     fd: i32,
@@ -107,6 +103,9 @@ pub const Uring = struct {
             .multishot_receive,
             .multishot_accept,
             .registered_files,
+            .multishot_recvmsg,
+            .udp_gro,
+            .udp_gso,
             => 0,
         };
         return flags;
@@ -313,36 +312,18 @@ pub const Uring = struct {
         memory: []align(4096) u8,
         entries: u32,
     ) i32 {
-        assert(std.math.isPowerOfTwo(entries) and entries <= abi.receive_buffers_max);
-        assert(memory.len >= entries * @sizeOf(ProvidedBuffer));
-        const registration: linux.io_uring_buf_reg = .{
-            .ring_addr = @intFromPtr(memory.ptr),
-            .ring_entries = entries,
-            .bgid = @intFromEnum(group),
-            .flags = std.mem.zeroes(@FieldType(linux.io_uring_buf_reg, "flags")),
-            .resv = @splat(0),
-        };
+        const registration = ProvidedRing.registration(group, memory, entries);
         const outcome = ring.register(.REGISTER_PBUF_RING, &registration, 1);
-        if (outcome < 0) return outcome;
-        const mask: u16 = @intCast(entries - 1);
-        ring.provided.set(group, .{ .entries = @ptrCast(memory.ptr), .mask = mask });
-        return 0;
+        if (outcome >= 0) ring.provided.set(group, .over(memory, entries));
+        return @min(outcome, 0);
     }
 
     pub fn buffer_ring_add(ring: *Uring, group: seam.BufferGroup, bytes: []u8, id: u16) void {
-        const provided = ring.provided.getPtr(group);
-        const entry = &provided.entries.?[provided.tail & provided.mask];
-        // Field by field: the first entry's last two bytes are the ring's tail.
-        entry.address = @intFromPtr(bytes.ptr);
-        entry.len = @intCast(bytes.len);
-        entry.id = id;
-        provided.tail +%= 1;
+        ring.provided.getPtr(group).add(bytes, id);
     }
 
     pub fn buffer_ring_publish(ring: *Uring, group: seam.BufferGroup) void {
-        const provided = ring.provided.getPtr(group);
-        // Release: pairs with the kernel's acquire; the entries must be seen before the tail.
-        @atomicStore(u16, &provided.entries.?[0].tail, provided.tail, .release);
+        ring.provided.getPtr(group).publish();
     }
 
     pub fn files_register(ring: *Uring, count: u32) i32 {
@@ -474,6 +455,10 @@ pub const Uring = struct {
 
     pub fn adopt(_: *Uring, fd: i32) i32 {
         return socket_option.adopt(fd);
+    }
+
+    pub fn membership(_: *Uring, fd: i32, change: *const seam.Membership) i32 {
+        return multicast.change(fd, change);
     }
 
     pub fn send_now(_: *Uring, fd: i32, bytes: []const u8) i32 {

@@ -358,6 +358,9 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
             }
             connection.stage = .over;
         },
+        .datagram, .datagram_drain, .datagram_error, .datagram_closed => {
+            return verdict.violation("a datagram record without a datagram socket", .{});
+        },
     }
 }
 
