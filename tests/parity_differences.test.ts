@@ -36,7 +36,7 @@ const ending = (name: string, why: string, peer: string[]): Difference => ({
   ours: { client: ["open", "returned", "close undefined"], server: ["open", ...peer] },
 });
 
-const NOT_NESTED = "No handler runs inside a call: what closes sockets in a loop over them is not " +
+const NOT_NESTED = "No handler runs inside a call: what closes sockets in a loop over them isn't " +
   "surprised in the middle of it.";
 const FIN = ["end", "close undefined"];
 

@@ -9,8 +9,8 @@ import { Reading } from "./reading.ts";
 /** The error of everything that needs TLS. */
 export function withoutTls(operation: string): UringError {
   const message =
-    `${operation}: TLS is not supported; put a TLS proxy in front (the \`proxyProtocol\` of ` +
-    "`listen` keeps the client's address), or use Bun.listen and Bun.connect for this connection";
+    `${operation}: TLS is not supported; put a TLS proxy in front, or use Bun.listen and ` +
+    "Bun.connect for these connections";
   return new UringError("EOPNOTSUPP", operation, message);
 }
 
