@@ -96,6 +96,9 @@ pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
     if (operation.row == .link_timeout) {
         const timed = kernel.chain_tail orelse return refuse_timeout(kernel, operation);
         if (timed.timeout != null) return refuse_timeout(kernel, operation);
+        if (timed.sqe.opcode == .SPLICE or timed.sqe.opcode == .OPENAT) {
+            kernel.violate("a LINK_TIMEOUT follows what a worker performs, where it never strikes");
+        }
         timed.timeout = operation;
         operation.timed = timed;
     } else if (kernel.chain_tail) |tail| {
