@@ -180,7 +180,7 @@ export abstract class Connection<Data> implements ConnectionReceiver {
    * Puts other handlers in the place of all that were there: for this connection if it comes from
    * `connect`, for all of its listener's, open ones and new ones, if it does not.
    */
-  reload(options: Reload): void {
+  reload(options: Reload<Data>): void {
     reloadHandlers(this.handlers, options);
     this.reloaded();
   }

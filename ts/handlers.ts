@@ -42,7 +42,7 @@ export interface SocketHandler<Data = undefined, Type extends BinaryType = "buff
 }
 
 /** What `reload` is given. */
-export interface Reload<Data = never> {
+export interface Reload<Data = undefined> {
   socket: SocketHandler<Data, BinaryType>;
 }
 
