@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x9f923520;
+export const ABI_HASH = 0xfbe05f9d;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -42,6 +42,8 @@ export const Feature = {
   multishot_receive: 8,
   multishot_accept: 9,
   registered_files: 10,
+  doorbell: 11,
+  msg_ring: 12,
   multishot_recvmsg: 14,
   udp_gro: 15,
   udp_gso: 16,
@@ -69,6 +71,8 @@ export const Event = {
   connect_failed: 6,
   listener_closed: 7,
   timeout: 8,
+  post: 9,
+  post_block: 10,
   datagram: 11,
   datagram_drain: 12,
   datagram_error: 13,
@@ -241,18 +245,26 @@ export const RECORD_WORDS = {
   data: 3,
 } as const;
 
-export const CONTROL_SIZE = 16;
+export const CONTROL_SIZE = 32;
 export const CONTROL = {
   generation: 0,
   connections: 4,
   listeners: 8,
   parked: 12,
+  wakeups: 16,
+  stops: 20,
+  posts: 24,
+  reserved_0: 28,
 } as const;
 export const CONTROL_WORDS = {
   generation: 0,
   connections: 1,
   listeners: 2,
   parked: 3,
+  wakeups: 4,
+  stops: 5,
+  posts: 6,
+  reserved_0: 7,
 } as const;
 
 export const RING_OPTIONS_SIZE = 64;
@@ -272,7 +284,7 @@ export const RING_OPTIONS = {
   features_disabled: 48,
   operations_disabled_low: 52,
   operations_disabled_high: 56,
-  reserved_0: 60,
+  posts: 60,
 } as const;
 export const RING_OPTIONS_WORDS = {
   entries: 0,
@@ -290,7 +302,7 @@ export const RING_OPTIONS_WORDS = {
   features_disabled: 12,
   operations_disabled_low: 13,
   operations_disabled_high: 14,
-  reserved_0: 15,
+  posts: 15,
 } as const;
 
 export const RING_INFO_SIZE = 88;
@@ -482,6 +494,10 @@ export const LAYOUTS = [
       connections: "u32",
       listeners: "u32",
       parked: "u32",
+      wakeups: "u32",
+      stops: "u32",
+      posts: "u32",
+      reserved_0: "u32",
     },
   },
   {
@@ -505,7 +521,7 @@ export const LAYOUTS = [
       features_disabled: "u32",
       operations_disabled_low: "u32",
       operations_disabled_high: "u32",
-      reserved_0: "u32",
+      posts: "u32",
     },
   },
   {
@@ -680,6 +696,16 @@ export const SYMBOLS = {
   bu_memory_map: { args: ["u32", "f64"], returns: "f64" },
   bu_memory_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_memory_view: { args: ["u32"], returns: "i32" },
+  bu_ring_token: { args: ["u32"], returns: "i32" },
+  bu_block_adopt: { args: ["u32", "f64"], returns: "f64" },
+  bu_post: { args: ["u32", "u32", "f64"], returns: "i32" },
+  bu_post_block: { args: ["u32", "u32", "f64"], returns: "i32" },
+  bu_wakeup: { args: ["u32"], returns: "i32" },
+  bu_stop: { args: ["u32"], returns: "i32" },
+  bu_token_check: { args: ["u32"], returns: "i32" },
+  bu_block_map: { args: ["f64"], returns: "f64" },
+  bu_block_released: { args: ["ptr", "ptr"], returns: "void" },
+  bu_block_count: { args: [], returns: "u32" },
   bu_cancel: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_buffer_lend: { args: ["u32", "u32"], returns: "i32" },
   bu_buffer_released: { args: ["ptr", "ptr"], returns: "void" },

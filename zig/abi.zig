@@ -67,6 +67,10 @@ pub const Feature = enum(u32) {
     multishot_accept = 9,
     /// IORING_REGISTER_FILES2, sparse
     registered_files = 10,
+    /// Posts wake the ring by an eventfd that it polls; without it, by messages.
+    doorbell = 11,
+    /// IORING_OP_MSG_RING, through IORING_REGISTER_SEND_MSG_RING
+    msg_ring = 12,
     /// IORING_RECV_MULTISHOT of RECVMSG, into a second provided-buffer ring
     multishot_recvmsg = 14,
     /// UDP_GRO: datagrams of one sender and size are received together
@@ -114,6 +118,10 @@ pub const Event = enum(u32) {
     /// The time of `bu_connection_timeout` has passed: `extra` says of which setting, counted from
     /// 1 and wrapping around; settings after it make the record out of date.
     timeout = 8,
+    /// A post: `extra` is its key, `data` the number.
+    post = 9,
+    /// The same with a block of native memory: `data` is its address, `bu_block_adopt` takes it.
+    post_block = 10,
     /// Datagrams of one sender arrived: `result` bytes from `offset` in a buffer of the datagram
     /// pool. `extra` is that buffer in its lowest byte, bits of `DatagramFlag` in the next, and in
     /// its high half the size of each datagram but the last, or 0 if there is one. `data` is the
@@ -150,7 +158,7 @@ pub const Record = extern struct {
     /// Byte offset of received data from the start of the slab.
     offset: u32,
     extra: u32,
-    /// Of datagrams: who sent them.
+    /// Of a post: what it carries. Of datagrams: who sent them.
     data: f64 = 0,
 };
 
@@ -163,6 +171,12 @@ pub const Control = extern struct {
     listeners: u32,
     /// Connections that wait for a receive buffer.
     parked: u32,
+    /// Wake-ups and stops of other threads so far, wrapping around.
+    wakeups: u32,
+    stops: u32,
+    /// Posts that were left in the mailbox for the next turn.
+    posts: u32,
+    reserved_0: u32 = 0,
 };
 
 /// What `bu_ring_open` is asked for. Counts of 0 mean the library's default.
@@ -190,7 +204,8 @@ pub const RingOptions = extern struct {
     /// Bits of `OperationKind` to do by plain system calls: 0 to 31, 32 to 63.
     operations_disabled_low: u32,
     operations_disabled_high: u32,
-    reserved_0: u32 = 0,
+    /// Posts that a mailbox holds; a power of two.
+    posts: u32 = 0,
 };
 
 /// What `bu_ring_open` answers. On failure only `reason` and `reason_errno` are set.

@@ -10,6 +10,7 @@ const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const memory = @import("memory.zig");
+const posts = @import("posts.zig");
 const slots = @import("slots.zig");
 const staging = @import("staging.zig");
 const stats = @import("stats.zig");
@@ -85,6 +86,7 @@ pub const Engine = struct {
     /// Connections that wait for a receive buffer, for a staging block.
     parked: slots.Queue(Connection, "parked") = .{},
     starved: slots.Queue(Connection, "starved") = .{},
+    posts: posts.Posts = .{},
     /// Cancel requests whose CQEs are still to come.
     pending_cancels: u32 = 0,
     cqe_batch: [64]seam.Cqe = undefined,
@@ -179,6 +181,7 @@ pub const Engine = struct {
     pub fn destroy(engine: *Engine) void {
         const slab = engine.slab;
         const private = engine.private; // holds the engine itself
+        engine.posts.close();
         if (engine.bell_fd >= 0) seam.linux.close(engine.bell_fd);
         engine.transfers.deinit();
         engine.datagrams.deinit();
@@ -210,11 +213,13 @@ pub const Engine = struct {
         var outcome: i32 = 0;
         for (0..rounds_max) |round| {
             engine.flush();
-            const waits = wait_ms > 0 and round == 0 and engine.record_count == 0;
+            const waits = wait_ms > 0 and round == 0 and engine.record_count == 0 and
+                !engine.posts.sleep();
             if (waits or engine.kernel.queued() > 0 or engine.kernel.ready()) {
                 outcome = engine.enter(@intFromBool(waits), wait_ms);
             }
             engine.reap();
+            engine.posts.collect(engine);
             if (outcome < 0) break;
             if (engine.record_count > 0 or !engine.has_work()) break;
         }
@@ -230,7 +235,7 @@ pub const Engine = struct {
     pub fn linger(engine: *Engine, looks: u32) void {
         if (looks == 0 or engine.has_work()) return;
         for (0..@min(looks, looks_max)) |_| {
-            if (engine.kernel.ready()) return;
+            if (engine.kernel.ready() or engine.posts.has_work()) return;
             std.atomic.spinLoopHint();
         }
     }
@@ -251,6 +256,7 @@ pub const Engine = struct {
         receiving.unpark(engine);
         engine.deadlines.expire(engine);
         engine.feed();
+        engine.posts.begin(engine);
     }
 
     /// Writers that found the staging pool empty are told in their order, as far as blocks go.
@@ -265,15 +271,15 @@ pub const Engine = struct {
     const turn_drains_max = 512;
 
     comptime {
-        // A CQE makes one record, seldom two; `feed` and deadlines make their share (I9).
-        const others = turn_drains_max + deadlines.Deadlines.turn_max;
-        assert(others + abi.turn_cqes_max < abi.records_max);
+        // A CQE makes one record, seldom two; the others in `begin` make their share (I9).
+        const others = turn_drains_max + deadlines.Deadlines.turn_max + posts.turn_max;
+        assert(others + abi.turn_cqes_max <= abi.records_max);
     }
 
     /// Before the enter, so that one system call submits everything that the last round asked for.
     fn flush(engine: *Engine) void {
         engine.flush_ns = 0;
-        if (!engine.deadlines.advance(engine)) return;
+        if (!engine.deadlines.advance(engine) or !engine.posts.advance(engine)) return;
         advance_marked(engine, &engine.dirty_operations, &engine.operations, submission.advance);
         advance_marked(engine, &engine.dirty_listeners, &engine.listeners, Listener.advance);
         advance_marked(engine, &engine.dirty, &engine.connections, Connection.advance);
@@ -385,7 +391,7 @@ pub const Engine = struct {
             engine.dirty_operations.count > 0 or engine.finished.count > 0 or
             engine.datagrams.has_work() or
             engine.kernel.queued() > 0 or engine.kernel.ready() or
-            engine.deadlines.has_work() or
+            engine.deadlines.has_work() or engine.posts.has_work() or
             (engine.parked.count > 0 and engine.buffers.can_serve()) or
             (engine.starved.count > 0 and engine.staging_pool.available() > 0);
     }
@@ -408,7 +414,7 @@ pub const Engine = struct {
         // Before the kernel's own barrier, and pairs with the load in `rings.buffer_released`.
         @atomicStore(u32, &engine.control.parked, engine.parked.count, .seq_cst);
         const ready = engine.kernel.arm();
-        return @intFromBool(ready or engine.has_work());
+        return @intFromBool(engine.posts.sleep() or ready or engine.has_work());
     }
 
     pub fn disarm(engine: *Engine) i32 {

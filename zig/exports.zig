@@ -1,4 +1,4 @@
-//! Every C symbol of the library, in one screen; the only file with `export`.
+//! Every C symbol of the library: with `exports_threads.zig`, the only files with `export`.
 //!
 //! Each function is a guard and a call: `rings.of` finds the ring behind the handle and refuses
 //! stale handles (EBADF), other threads (EEXIST, as the kernel says of a SINGLE_ISSUER ring) and
@@ -11,6 +11,7 @@ const datagram_calls = @import("datagram_calls.zig");
 const opening = @import("opening.zig");
 const registration = @import("registration.zig");
 const rings = @import("rings.zig");
+const threads = @import("exports_threads.zig");
 
 pub const panic = rings.panic;
 
@@ -424,6 +425,29 @@ pub export fn bu_memory_view(ring: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return rings.memory_view(engine);
 }
+
+/// The token by which other threads post to the ring; it stays the same.
+pub export fn bu_ring_token(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.posts.open(engine);
+}
+
+/// A delivered block has JavaScript as its owner from here on: its length in bytes, below 0 if it
+/// was not delivered in this turn.
+pub export fn bu_block_adopt(ring: u32, block: f64) f64 {
+    const engine = rings.of(ring) catch return -1;
+    return engine.posts.adopt(block);
+}
+
+// For any thread.
+pub const bu_post = threads.bu_post;
+pub const bu_post_block = threads.bu_post_block;
+pub const bu_wakeup = threads.bu_wakeup;
+pub const bu_stop = threads.bu_stop;
+pub const bu_token_check = threads.bu_token_check;
+pub const bu_block_map = threads.bu_block_map;
+pub const bu_block_released = threads.bu_block_released;
+pub const bu_block_count = threads.bu_block_count;
 
 /// Asks the kernel to cancel; the outcome comes from the operation's own completion.
 pub export fn bu_cancel(ring: u32, index: u32, generation: u32) i32 {

@@ -13,6 +13,7 @@ pub fn latch(engine: *Engine, code: i32) void {
     assert(code < 0);
     if (engine.fatal != 0) return;
     engine.fatal = code;
+    engine.posts.shut();
     close_submitted(engine);
     close_queued(engine);
 }

@@ -138,6 +138,7 @@ fn probe(disabled: Set) Probed {
         ring.buffer_ring_add(.stream, bytes, @intCast(id));
     }
     ring.buffer_ring_publish(.stream);
+    if (supported.contains(.msg_ring) and !try_message(&ring)) supported.remove(.msg_ring);
     if (supported.contains(.multishot_receive)) {
         if (try_receive(&ring, true) == 0) return .{ .supported = supported };
         supported.remove(.multishot_receive);
@@ -185,6 +186,20 @@ fn receive_twice(ring: *Uring, pair: *const [2]i32, multishot: bool) i32 {
     }
     return 0;
 }
+
+/// Whether a message without a ring of its sender's arrives (6.13).
+fn try_message(ring: *Uring) bool {
+    const bell = switch (ring.bell_open(.message, message_probe)) {
+        .bell => |bell| bell,
+        .refused => return false,
+    };
+    defer bell.close();
+    if (bell.ring() < 0) return false;
+    const cqe = receive_one(ring) orelse return false;
+    return cqe.user_data == message_probe;
+}
+
+const message_probe = 0xbe11;
 
 fn receive_one(ring: *Uring) ?linux.Cqe {
     for (0..10) |_| {

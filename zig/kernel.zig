@@ -10,6 +10,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 pub const linux = @import("kernel/linux.zig");
 pub const SocketAddress = @import("kernel/address.zig").SocketAddress;
+pub const Bell = @import("kernel/bell.zig").Bell;
 const Uring = @import("kernel/uring.zig").Uring;
 const Simulated = @import("kernel/simulated.zig").Simulated;
 
@@ -112,6 +113,8 @@ fn Contract(comptime Self: type) type {
         disarm: fn (*Self) void,
         /// A non-blocking eventfd, readable when an armed ring has work.
         wake_fd: fn (*const Self) i32,
+        /// The doorbell by which any thread wakes this ring; its CQE carries `user_data`.
+        bell_open: fn (*Self, by: Bell.By, user_data: u64) Bell.Opened,
         /// A monotonic clock in nanoseconds.
         now_ns: fn (*const Self) u64,
         /// A stream socket of the address's family, close-on-exec: socket(2).
@@ -297,6 +300,12 @@ pub const Kernel = union(enum) {
     pub fn wake_fd(kernel: *const Kernel) i32 {
         return switch (kernel.*) {
             inline else => |*self| direct(self).wake_fd(),
+        };
+    }
+
+    pub fn bell_open(kernel: *Kernel, by: Bell.By, user_data: u64) Bell.Opened {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).bell_open(by, user_data),
         };
     }
 

@@ -35,6 +35,7 @@ pub const Config = struct {
     zero_copy_min: u32 = std.math.maxInt(u32),
     features_disabled: std.EnumSet(abi.Feature),
     operations_disabled: Kinds,
+    posts: u32 = 4096, // a turn's worth of 16 posters; 24 bytes each
 
     /// Defaults, each with its reason.
     const defaults: Config = .{
@@ -56,7 +57,7 @@ pub const Config = struct {
         inline for (.{
             "entries",         "cq_entries", "receive_buffers", "receive_buffer_size",
             "connections",     "listeners",  "operations",      "staging_blocks",
-            "high_water_mark",
+            "high_water_mark", "posts",
         }) |name| {
             const asked = @field(options, name);
             if (asked != 0) @field(config, name) = asked;
@@ -96,6 +97,9 @@ pub const Config = struct {
             if (count > abi.slots_max) return error.Invalid;
         }
         if (config.staging_blocks > 1 << 20) return error.Invalid;
+        if (!power(config.posts) or config.posts < 2 or config.posts > 1 << 20) {
+            return error.Invalid;
+        }
         if (config.high_water_mark > 1 << 30) return error.Invalid;
         // Offsets in records are u32.
         if (Layout.of(config).slab_size > std.math.maxInt(u32)) return error.Invalid;
@@ -170,6 +174,7 @@ test "zero options mean the defaults, and odd ones are refused" {
         .{ "receive_buffers", 3 },       .{ "receive_buffers", 65536 },
         .{ "receive_buffer_size", 100 }, .{ "receive_buffer_size", 1 << 21 },
         .{ "connections", 1 << 24 },     .{ "staging_blocks", 1 << 21 },
+        .{ "posts", 3 },                 .{ "posts", 1 << 21 },
     }) |case| {
         options = std.mem.zeroes(abi.RingOptions);
         @field(options, case[0]) = case[1];

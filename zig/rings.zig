@@ -153,7 +153,7 @@ fn prepare_fork_mark() bool {
 }
 
 /// A forked child owns nothing, and the rings' memory is not even mapped there.
-fn is_forked() bool {
+pub fn is_forked() bool {
     const mark = fork_mark orelse return false;
     return @as(*volatile u8, mark).* != 1;
 }
@@ -235,7 +235,9 @@ pub fn slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
         const foreign = ring.owner != linux.thread_pointer() or
             ring.owner_id != linux.thread_id();
         if (foreign) {
-            // Its owner may still be inside it: somebody buries it when that thread is gone.
+            // Its owner may still be inside it: somebody buries it when that thread is gone. Nobody
+            // posts to it meanwhile.
+            ring.engine.posts.shut_foreign();
             @atomicStore(State, &ring.state, .orphaned, .release);
             return;
         }
@@ -258,6 +260,7 @@ fn bury_orphans() void {
             .simulated => {},
         }
         teardown.close_descriptors(ring.engine, null);
+        ring.engine.posts.close();
         // The memory stays if anything was in flight: nobody can tell when the kernel is done.
         const held = teardown.in_flight(ring.engine);
         if (held > 0) _ = @atomicRmw(u32, &ring.views, .Add, 1, .monotonic);

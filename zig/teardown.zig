@@ -28,6 +28,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
         engine.connections.at(slot).shut_down(engine, slot, .terminate, 0);
     }
     engine.deadlines.closing = true;
+    engine.posts.shut();
     engine.datagrams.end_all(engine);
     engine.batch = null;
     for (0..engine.operations.fresh) |index| {
@@ -44,6 +45,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
         close_produced(engine, @intCast(@max(count, 0)));
     }
     close_descriptors(engine, &engine.kernel);
+    engine.posts.close();
     return in_flight(engine);
 }
 
@@ -63,7 +65,8 @@ pub fn in_flight(engine: *const Engine) u32 {
     return engine.connections.claimed_count + engine.listeners.claimed_count +
         engine.datagrams.sockets.claimed_count +
         engine.operations.claimed_count + engine.segments.claimed_count +
-        engine.pending_cancels + engine.deadlines.in_flight();
+        engine.pending_cancels + engine.deadlines.in_flight() +
+        engine.posts.in_flight();
 }
 
 /// Closes the descriptors of whatever is left: through the kernel, or plainly if it is closed.

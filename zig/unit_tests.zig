@@ -6,8 +6,10 @@
 test {
     _ = @import("abi_layout.zig");
     _ = @import("abi_typescript.zig");
+    _ = @import("block.zig");
     _ = @import("deadlines.zig");
     _ = @import("features.zig");
+    _ = @import("mailbox.zig");
     _ = @import("memory.zig");
     _ = @import("operation.zig");
     _ = @import("segment.zig");
@@ -34,6 +36,7 @@ test {
     _ = @import("testing/fork_tests.zig");
     _ = @import("testing/operations/model.zig");
     _ = @import("testing/operations/schedules.zig");
+    _ = @import("testing/mailbox_tests.zig");
     _ = @import("testing/pattern.zig");
     _ = @import("testing/schedules.zig");
 }

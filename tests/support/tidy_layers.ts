@@ -5,16 +5,17 @@ export const ZIG_LAYERS = [
   // The bugs for the tests ask to be put in from everywhere, and import nothing.
   /^zig\/(?:abi|testing\/mutation)\.zig$/,
   /^zig\/kernel(?:\.zig$|\/)/,
-  /^zig\/(?:memory|slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
+  /^zig\/(?:memory|block)\.zig$/,
+  /^zig\/(?:slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
   /^zig\/(?:buffer_ring|datagram_buffers)\.zig$/,
   /^zig\/(?:operation(?:\.zig$|\/)|segment\.zig$)/,
-  /^zig\/(?:features|connection|deadlines|receiving|send\w+|listen|submission|failure)\.zig$/,
+  /^zig\/(?:features|connection|deadlines|receiving|send\w+|listen|submission|failure|posts)\.zig$/,
   /^zig\/datagram(?:_queue|s)?\.zig$/,
   /^zig\/engine\.zig$/,
   /^zig\/(?:calls|datagram_calls|opening|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
-  /^zig\/(?:exports|abi_layout)\.zig$/,
+  /^zig\/(?:exports|exports_threads|abi_layout)\.zig$/,
   /^zig\/(?:abi_typescript\.zig|unit_tests\.zig|testing\/.*)$/,
 ];
 

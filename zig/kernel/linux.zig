@@ -139,6 +139,8 @@ pub const sqe_flag = struct {
     pub const datasync: u32 = linux.IORING_FSYNC_DATASYNC;
     pub const open_cloexec: u32 = 0o2000000;
     pub const poll_multishot: u32 = linux.IORING_POLL_ADD_MULTI;
+    /// In `rw_flags` of POLL_ADD.
+    pub const poll_in: u32 = linux.POLL.IN;
     pub const poll_out: u32 = linux.POLL.OUT;
     /// In `ioprio` of RECV, ACCEPT.
     pub const receive_multishot: u16 = linux.IORING_RECV_MULTISHOT;

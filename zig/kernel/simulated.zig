@@ -7,8 +7,8 @@
 //! `kernel.zig` by the engine, and directly by tests, which also drive the peers. Parts:
 //! `operations.zig` runs operations and chains, `streams.zig` and `system_calls.zig` perform,
 //! `zero_copy.zig` notifies, `network.zig` holds sockets, `peers.zig` the other ends, `volume.zig`
-//! files, `provided.zig` receive buffers, `registered.zig` the tables, `fate.zig` the dice,
-//! `outcomes.zig` the counts.
+//! files, `provided.zig` receive buffers, `registered.zig` the tables, `bells.zig` the doorbell,
+//! `fate.zig` the dice, `outcomes.zig` the counts.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -74,6 +74,7 @@ pub const Simulated = struct {
     chain_tail: ?*Operation,
     /// Peers made by CONNECT that the test has not taken yet.
     connected: std.ArrayList(u32),
+    bell: @import("simulated/bells.zig").State = .{},
     /// Completion queue entries that were readable so far.
     events: u64,
     closed: bool,
@@ -82,6 +83,7 @@ pub const Simulated = struct {
 
     const Sqe = system.Sqe;
     const Cqe = system.Cqe;
+    pub const bell_open = @import("simulated/bells.zig").open;
 
     pub fn create(allocator: std.mem.Allocator, config: Config) !*Simulated {
         assert(config.entries > 0 and config.cq_entries > 0);

@@ -103,6 +103,8 @@ pub const Uring = struct {
             .multishot_receive,
             .multishot_accept,
             .registered_files,
+            .doorbell,
+            .msg_ring,
             .multishot_recvmsg,
             .udp_gro,
             .udp_gso,
@@ -410,6 +412,10 @@ pub const Uring = struct {
 
     pub fn wake_fd(ring: *const Uring) i32 {
         return ring.event_fd;
+    }
+
+    pub fn bell_open(ring: *Uring, by: seam.Bell.By, user_data: u64) seam.Bell.Opened {
+        return seam.Bell.open(by, ring.fd, user_data);
     }
 
     pub fn now_ns(_: *const Uring) u64 {

@@ -32,3 +32,28 @@ pub const Cancel = struct {
         if (cqe.res == kernel.errno.noent) engine.cancel_missed(user_data);
     }
 };
+
+/// IORING_OP_POLL_ADD, multishot, of the bell's eventfd; or the CQE of a message from another
+/// thread. Readable is all that it says: the mailbox says what for.
+pub const Bell = struct {
+    pub fn prepare(sqe: *kernel.Sqe, fd: i32, user_data: UserData) void {
+        sqe.opcode = .POLL_ADD;
+        sqe.fd = fd;
+        sqe.len = kernel.sqe_flag.poll_multishot;
+        sqe.rw_flags = kernel.sqe_flag.poll_in;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, _: UserData, cqe: *const kernel.Cqe) void {
+        engine.posts.on_bell(engine, cqe);
+    }
+};
+
+/// IORING_OP_ASYNC_CANCEL of that poll.
+pub const BellCancel = struct {
+    pub const prepare = Cancel.prepare;
+
+    pub fn complete(engine: *Engine, _: UserData, _: *const kernel.Cqe) void {
+        engine.posts.on_cancel_done();
+    }
+};

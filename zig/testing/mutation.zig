@@ -40,6 +40,14 @@ pub const Mutation = enum {
     forget_deadline,
     /// A deadline that was moved later strikes at its old time.
     hasten_deadline,
+    /// A poster does not wake a ring that sleeps.
+    forget_bell,
+    /// A ring sleeps without telling its posters.
+    sleep_unheard,
+    /// One of many posts is not told.
+    lose_post,
+    /// A block that nobody adopts stays mapped.
+    keep_delivered,
     // From here on: bugs of users' operations, which `operations.zig` must find.
     /// A member of a chain has no link to the next.
     lose_link,

@@ -18,6 +18,7 @@ const model = @import("model.zig");
 const user = @import("user.zig");
 const loans = @import("loans.zig");
 const peer_side = @import("peer_side.zig");
+const posters = @import("posters.zig");
 const Engine = @import("../engine.zig").Engine;
 const errno = seam.errno;
 
@@ -38,6 +39,7 @@ pub const Schedule = struct {
     operations: [operations_max]model.Operation,
     peers: std.ArrayList(*model.Peer),
     loans: std.ArrayList(loans.Loan),
+    posters: posters.Posters,
     /// All connections of the run, for the last look.
     all: std.ArrayList(*model.Connection),
     /// Turns so far.
@@ -67,6 +69,7 @@ pub const Schedule = struct {
             .operations = @splat(.{}),
             .peers = .empty,
             .loans = .empty,
+            .posters = .{},
             .all = .empty,
             .turns = 0,
             .opened = @splat(null),
@@ -92,6 +95,7 @@ pub const Schedule = struct {
         var set: features.Set = .initFull();
         if (schedule.chance(40)) set.remove(.multishot_receive);
         if (schedule.chance(40)) set.remove(.multishot_accept);
+        if (schedule.chance(40)) set.remove(.doorbell);
         schedule.engine = Engine.create(.{ .simulated = schedule.kernel }, set, &config) catch
             return error.OutOfMemory;
         // A ring that is kept this short runs empty while buffers are idle.
@@ -118,6 +122,7 @@ pub const Schedule = struct {
             .zero_copy_min = std.math.maxInt(u32),
             .features_disabled = .initEmpty(),
             .operations_disabled = .initEmpty(),
+            .posts = schedule.one_of(&.{ 2, 8, 1024 }),
         };
     }
 
@@ -169,6 +174,7 @@ pub const Schedule = struct {
     // The run.
 
     pub fn run(schedule: *Schedule, events: u64) Error!void {
+        posters.begin(schedule);
         while (schedule.kernel.events < events) {
             for (0..schedule.below(8)) |_| try user.act(schedule);
             try schedule.turn();
@@ -191,7 +197,10 @@ pub const Schedule = struct {
     fn turn_if_awake(schedule: *Schedule) Error!void {
         schedule.kernel.go_on(); // whether or not anybody enters
         if (schedule.asleep) {
-            if (!schedule.kernel.ready()) return peer_side.act(schedule);
+            if (!schedule.kernel.ready()) {
+                try posters.act(schedule);
+                return peer_side.act(schedule);
+            }
             schedule.asleep = false;
             _ = schedule.engine.disarm();
         }
@@ -220,6 +229,7 @@ pub const Schedule = struct {
             try user.on_record(schedule, record, schedule.opened[i]);
         }
         try user.expect_gone(schedule);
+        try posters.act(schedule);
         try peer_side.act(schedule);
         try schedule.expect_sound();
         return records.len;
@@ -235,10 +245,11 @@ pub const Schedule = struct {
         user.pause_all(schedule, false);
         schedule.asleep = false;
         for (0..turns_max) |_| {
-            if (!user.is_waiting(schedule)) return;
+            if (!user.is_waiting(schedule) and !posters.is_waiting(schedule)) return;
             try schedule.turn_if_awake();
         }
-        return schedule.verdict.violation("a refused writer was never told of room", .{});
+        const who = if (posters.is_waiting(schedule)) "post" else "refused writer";
+        return schedule.verdict.violation("a {s} waits for ever", .{who});
     }
 
     /// Paused connections fall silent, whatever their peers send.
@@ -256,12 +267,14 @@ pub const Schedule = struct {
     fn end(schedule: *Schedule) Error!void {
         schedule.ending = true;
         try user.end_all(schedule);
+        schedule.engine.posts.shut();
         schedule.asleep = false;
         for (0..turns_max) |_| {
             if (schedule.is_over()) break;
             try schedule.turn_if_awake();
         }
         for (0..2) |_| try schedule.turn(); // the last records' buffers go back
+        try posters.end(schedule);
         try schedule.expect_nothing_left();
     }
 
@@ -269,6 +282,7 @@ pub const Schedule = struct {
     fn tear_down(schedule: *Schedule) Error!void {
         const held = teardown.cancel_everything(schedule.engine, 100_000);
         if (held > 0) return schedule.verdict.violation("torn down with {d} held", .{held});
+        try posters.end(schedule);
         schedule.engine.kernel.close();
         try schedule.expect_sound();
         try schedule.expect_none("after the teardown", &schedule.kernel_items());
@@ -280,6 +294,7 @@ pub const Schedule = struct {
             schedule.engine.operations.claimed_count == 0 and
             schedule.engine.pending_cancels == 0 and
             schedule.engine.deadlines.in_flight() == 0 and
+            schedule.engine.posts.in_flight() == 0 and
             schedule.kernel.pending.items.len == 0 and !schedule.kernel.ready() and
             schedule.kernel.queued() == 0;
     }

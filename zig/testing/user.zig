@@ -11,6 +11,7 @@ const model = @import("model.zig");
 const pattern = @import("pattern.zig");
 const loans = @import("loans.zig");
 const peer_side = @import("peer_side.zig");
+const posters = @import("posters.zig");
 const Schedule = @import("schedule.zig").Schedule;
 const errno = seam.errno;
 
@@ -333,6 +334,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
             listener.open = false;
         },
         .open => try on_open(schedule, record, peer),
+        .post, .post_block => try posters.on_record(schedule, record),
         .data => {
             const connection = try find(schedule, record);
             const len = std.math.cast(u32, record.result) orelse

@@ -32,8 +32,8 @@ pub const Limits = struct {
 
 /// fresh ─bind─▶ bound ─listen─▶ listening
 ///   └──────CONNECT──────▶ connecting ─▶ connected ─▶ dead
-/// An open file is none of these for all its life.
-pub const SocketState = enum { fresh, bound, listening, connecting, connected, dead, file };
+/// An open file and an eventfd are none of these for all their lives.
+pub const SocketState = enum { fresh, bound, listening, connecting, connected, dead, file, event };
 
 pub const Socket = struct {
     state: SocketState,
@@ -44,6 +44,8 @@ pub const Socket = struct {
     /// Of an open file: where the volume keeps it, and where the next read or write begins.
     node: u32 = none,
     position: u64 = 0,
+    /// Of an eventfd: how often it was written to; nobody reads it.
+    rings: usize = 0,
     is_pipe: bool = false,
     peer: u32 = none,
     /// Reported by the next operation, once.

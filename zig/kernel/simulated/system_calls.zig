@@ -311,6 +311,7 @@ fn ready_events(kernel: *Simulated, index: u32) u32 {
     switch (socket.state) {
         .file => return linux.POLL.IN | linux.POLL.OUT,
         .fresh, .bound => return linux.POLL.OUT | linux.POLL.HUP,
+        .event => return if (socket.rings > 0) linux.POLL.IN else 0,
         .connecting => return 0,
         .listening => return if (socket.waiting_count > 0) linux.POLL.IN else 0,
         .connected, .dead => {},
@@ -328,7 +329,8 @@ fn poll(kernel: *Simulated, operation: *Operation) void {
     const asked = operation.sqe.rw_flags | linux.POLL.ERR | linux.POLL.HUP;
     const events = ready_events(kernel, operation.socket) & asked;
     const socket = &kernel.network.sockets[operation.socket];
-    const waiting = if (socket.peer == none) 0 else kernel.network.peers[socket.peer].to_engine.len;
+    const peers = kernel.network.peers;
+    const waiting = if (socket.peer == none) socket.rings else peers[socket.peer].to_engine.len;
     const grown = waiting > operation.told_bytes;
     operation.told_bytes = waiting;
     if (events == 0 or operation.multishot and events == operation.told and !grown) {

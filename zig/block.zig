@@ -1,0 +1,100 @@
+//! Blocks: native memory that goes from thread to thread with a post.
+//!
+//!     address of the mapping          + page_size
+//!     | Header: counts, links         | bytes ...            |
+//!
+//! A block is its mapping; JavaScript and the queues name it by its address. Its owners are
+//! counted: the ArrayBuffer over its bytes, the mailbox or the ring that has it on its way. Whoever
+//! comes last unmaps it, on any thread. Called by `mailbox.zig` and `posts.zig`.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const seam = @import("kernel.zig");
+const memory = @import("memory.zig");
+const linux = seam.linux;
+
+/// Beyond it the answer is no memory anyway.
+const size_max = 1 << 34;
+
+pub const Header = struct {
+    /// Atomic.
+    owners: u32,
+    /// Of the whole mapping.
+    size: usize,
+    /// Its place in a ring's list of delivered blocks.
+    node: std.DoublyLinkedList.Node = .{},
+
+    pub fn address(header: *Header) f64 {
+        return @floatFromInt(@intFromPtr(header));
+    }
+
+    pub fn behind(node: *std.DoublyLinkedList.Node) *Header {
+        return @fieldParentPtr("node", node);
+    }
+
+    pub fn length(header: *const Header) f64 {
+        return @floatFromInt(header.size - memory.page_size);
+    }
+
+    pub fn share(header: *Header) void {
+        // Relaxed: whoever shares holds one.
+        const before = @atomicRmw(u32, &header.owners, .Add, 1, .monotonic);
+        assert(before > 0);
+    }
+
+    pub fn release(header: *Header) void {
+        // Acquire/release: the last owner unmaps what all others have written.
+        const before = @atomicRmw(u32, &header.owners, .Sub, 1, .acq_rel);
+        assert(before > 0);
+        if (before > 1) return;
+        const mapping: [*]align(std.heap.page_size_min) u8 = @ptrCast(@alignCast(header));
+        memory.unmap(mapping[0..header.size]);
+        _ = @atomicRmw(u32, &mapped_count, .Sub, 1, .monotonic);
+    }
+};
+
+/// Blocks of this process that are mapped. Atomic.
+var mapped_count: u32 = 0;
+
+pub fn count() u32 {
+    return @atomicLoad(u32, &mapped_count, .monotonic);
+}
+
+/// A block of so many bytes with one owner, zeroed; null if there is no memory.
+pub fn map(size: f64) ?*Header {
+    if (!(size >= 1 and size <= size_max) or size != @trunc(size)) return null;
+    const bytes: usize = @intFromFloat(size);
+    const mapping = memory.map(memory.page_size + bytes) catch return null;
+    const header: *Header = @ptrCast(mapping.ptr);
+    header.* = .{ .owners = 1, .size = memory.page_size + bytes };
+    _ = @atomicRmw(u32, &mapped_count, .Add, 1, .monotonic);
+    return header;
+}
+
+/// The header behind an address that `map` has given out.
+pub fn of(address: f64) ?*Header {
+    if (!(address >= memory.page_size and address < 1 << 53)) return null;
+    const number: usize = @intFromFloat(address);
+    if (number % memory.page_size != 0) return null;
+    return @ptrFromInt(number);
+}
+
+test "a block is unmapped by the last of its owners" {
+    const before = count();
+    const header = map(5).?;
+    try std.testing.expectEqual(@as(f64, 5), header.length());
+    header.share();
+    header.release();
+    try std.testing.expectEqual(before + 1, count());
+    header.release();
+    try std.testing.expectEqual(before, count());
+}
+
+test "sizes and addresses that cannot be are refused" {
+    for ([_]f64{ 0, -1, 0.5, 1 << 40, std.math.nan(f64), std.math.inf(f64) }) |size| {
+        try std.testing.expectEqual(@as(?*Header, null), map(size));
+    }
+    for ([_]f64{ 0, -4096, 12, 1 << 60, std.math.nan(f64) }) |address| {
+        try std.testing.expectEqual(@as(?*Header, null), of(address));
+    }
+}

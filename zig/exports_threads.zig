@@ -1,0 +1,59 @@
+//! C symbols for any thread: posts, wake-ups and stops of a ring by its token, and blocks.
+//!
+//! No ring is touched here: a token that is stale or foreign is ESHUTDOWN, and a forked child has
+//! EPERM (I11), as the mailboxes are not even mapped there. Part of the table in `exports.zig`.
+
+const blocks = @import("block.zig");
+const mailbox = @import("mailbox.zig");
+const rings = @import("rings.zig");
+
+/// A number for the ring behind `token`, from any thread: ESHUTDOWN if the ring is gone, EAGAIN if
+/// its mailbox is full. `data` is an integer of at most 53 bits, else EINVAL.
+pub export fn bu_post(token: u32, key: u32, data: f64) i32 {
+    if (rings.is_forked()) return rings.refuse(error.Forked);
+    return mailbox.post_number(token, key, data);
+}
+
+/// The same with a block: the ring has it, too, from here on.
+pub export fn bu_post_block(token: u32, key: u32, block: f64) i32 {
+    if (rings.is_forked()) return rings.refuse(error.Forked);
+    return mailbox.post_block(token, key, block);
+}
+
+/// Ends a wait of the ring's owner, from any thread.
+pub export fn bu_wakeup(token: u32) i32 {
+    if (rings.is_forked()) return rings.refuse(error.Forked);
+    return mailbox.wakeup(token);
+}
+
+/// Ends `run` of the ring's owner, from any thread.
+pub export fn bu_stop(token: u32) i32 {
+    if (rings.is_forked()) return rings.refuse(error.Forked);
+    return mailbox.stop(token);
+}
+
+/// 0 if the ring behind `token` is there.
+pub export fn bu_token_check(token: u32) i32 {
+    if (rings.is_forked()) return rings.refuse(error.Forked);
+    return mailbox.check(token);
+}
+
+/// A block of native memory with one owner: its address, or 0. The bytes begin a page later.
+pub export fn bu_block_map(size: f64) f64 {
+    const header = blocks.map(size) orelse return 0;
+    return header.address();
+}
+
+/// One owner of a block less, the last one frees it; as deallocator of the ArrayBuffer over its
+/// bytes, on any thread.
+pub export fn bu_block_released(bytes: ?*anyopaque, block: ?*anyopaque) void {
+    _ = bytes;
+    if (rings.is_forked()) return;
+    const header: *blocks.Header = @ptrCast(@alignCast(block orelse return));
+    header.release();
+}
+
+/// Blocks of the process that are not freed.
+pub export fn bu_block_count() u32 {
+    return blocks.count();
+}
