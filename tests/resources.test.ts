@@ -114,8 +114,14 @@ describe("a masked feature", () => {
     expect(await echoes(ring)).toBe(true);
   });
 
-  test("buffer_ring: there is no ring, and a sentence says why", () => {
-    expect(() => new Ring({ disable: ["buffer_ring"] })).toThrow(/provided-buffer rings .*masked/);
+  test("buffer_ring: there is no ring, and a sentence says why; its twin has its own", async () => {
+    const disable = ["buffer_ring"] as const;
+    const refused = /provided-buffer rings .*masked/;
+    expect(() => new Ring({ backend: "uring", disable })).toThrow(refused);
+    await using ring = new Ring({ backend: "auto", disable });
+    expect([ring.backend, ring.features.has("buffer_ring")]).toEqual(["epoll", false]);
+    expect(ring.reason).toMatch(refused);
+    expect(await echoes(ring)).toBe(true);
   });
 
   test("BUN_URING_DISABLE masks as well, and refuses names that it does not know", async () => {

@@ -5,6 +5,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
+import { backend } from "./support/backend.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { pair } from "./support/pair.ts";
 import { until } from "./support/until.ts";
@@ -12,11 +13,13 @@ import { file, pipe, rejected, thrown } from "./support/operations.ts";
 
 setDefaultTimeout(30_000);
 
+const FILES = { uring: "anon_inode:[io_uring]", epoll: "anon_inode:[eventpoll]" };
+
 /** The descriptor of the ring that is opened by `open`. */
 function ringDescriptor(open: () => Ring): [Ring, number] {
   const isRing = (fd: number) => {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[io_uring]";
+      return readlinkSync(`/proc/self/fd/${fd}`) === FILES[backend];
     } catch (error) {
       // The one that read the directory is gone by now.
       if ((error as { code?: string }).code === "ENOENT") return false;
@@ -75,7 +78,7 @@ describe("inspect", () => {
     ring.poll();
     expect(ring.inspect()).toEqual({
       state: "open",
-      backend: "uring",
+      backend,
       reason: ring.reason,
       pending: { read: 2, timeout: 1 },
       connections: 0,
@@ -145,15 +148,20 @@ describe("an error that ends the ring", () => {
     expect((await rejected(waiting)).code).toBe("EBADF");
     expect((await rejected(timer)).code).toBe("EBADF");
     expect((await rejected(unregistering)).code).toBe("EBADF");
+    // The twin has run what was queued when it hears that epoll is gone; a ring has not taken it.
+    const taken = backend === "epoll";
+    if (taken) expect(await closing).toBe(0);
+    else expect((await rejected(closing)).code).toBe("EBADF");
     // It was given away: nobody else would close it.
-    expect((await rejected(closing)).code).toBe("EBADF");
     expect(thrown(() => fstatSync(given)).code).toBe("EBADF");
     const error = await rejected(moved);
     // The kernel may still write to it.
     expect([error.code, error.buffer]).toEqual(["EBADF", undefined]);
     expect(thrown(() => ring.nop())).toBe(ring.fatalError as never);
     const inspection = ring.fatalError?.inspection as RingInspection;
-    expect(inspection.pending).toEqual({ read: 2, timeout: 1, close: 1, nop: 1 });
+    expect(inspection.pending).toEqual({
+      read: 2, timeout: 1, ...(taken ? {} : { close: 1, nop: 1 }),
+    });
     expect([ring.inspect().state, logged.length]).toEqual(["failed", 1]);
     await ring.close();
     expect([ring.closed, logged.length]).toEqual([true, 2]);
@@ -167,7 +175,7 @@ test("a program that is started inherits nothing of a ring", async () => {
   ring.submit();
   const listing = Bun.spawnSync(["ls", "-l", "/proc/self/fd"]).stdout.toString();
   expect(listing).toContain("/proc");
-  expect(listing).not.toMatch(/io_uring|eventfd/);
+  expect(listing).not.toMatch(/io_uring|eventpoll|eventfd|timerfd/);
 });
 
 describe("features", () => {

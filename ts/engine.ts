@@ -9,7 +9,6 @@ import {
   CONTROL_WORDS,
   ERRNO,
   Feature,
-  Reason,
   Shut,
 } from "./abi.ts";
 import {
@@ -23,9 +22,15 @@ import { Loop, type Turnable } from "./loop.ts";
 import { Memory, openRing } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Operation } from "./operation.ts";
-import { readOptions, refusal, type FeatureName, type RingOptions } from "./ring_options.ts";
+import {
+  readOptions,
+  reasonSentence,
+  refusal,
+  type BackendName,
+  type FeatureName,
+  type RingOptions,
+} from "./ring_options.ts";
 
-export type BackendName = "uring" | "epoll";
 export type RingState = "open" | "closing" | "closed";
 
 /** Records are dispatched for at most this long before Bun's loop goes on (I9), milliseconds. */
@@ -92,9 +97,7 @@ export class Engine implements Turnable {
     this.handle = info.handle;
     this.memory = new Memory(info);
     this.backend = info.backend === Backend.epoll ? "epoll" : "uring";
-    this.reason = info.reason === Reason.requested
-      ? "asked for by the caller"
-      : "io_uring passed the probe: provided buffers and receives over a socket pair";
+    this.reason = reasonSentence(info.reason, info.reason_errno);
     const names = Object.keys(Feature) as FeatureName[];
     this.features = new Set(names.filter((name) => info.features & (1 << Feature[name])));
     this.wakeFd = info.wake_fd | 0;

@@ -25,7 +25,6 @@ export type {
   DatagramTypes,
   ReceiveFlags,
 } from "./datagram_options.ts";
-export type { BackendName } from "./engine.ts";
 export { UringError, type ErrorCode, type ErrorPhase } from "./errors.ts";
 export type { BinaryType, BinaryTypes, Reload, SocketHandler } from "./handlers.ts";
 export {
@@ -71,7 +70,7 @@ export {
   type RegistrationInspection,
   type RingInspection,
 } from "./ring.ts";
-export type { FeatureName, OperationName, RingOptions } from "./ring_options.ts";
+export type { BackendName, FeatureName, OperationName, RingOptions } from "./ring_options.ts";
 export type { Socket } from "./socket.ts";
 export type { FileStatus } from "./statx.ts";
 export type { Latency, RingStats } from "./stats.ts";

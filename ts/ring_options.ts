@@ -2,15 +2,23 @@
 //
 // Names in `disable` and in BUN_URING_DISABLE are features, which are treated as refused by the
 // kernel, or operations, which then are done by plain system calls with the same result.
+// BUN_URING_BACKEND is for rings whose options name no backend.
 
-import { ERRNO, Feature, OperationKind, Reason } from "./abi.ts";
+import { Backend, ERRNO, Feature, OperationKind, Reason } from "./abi.ts";
 import { argumentError, checkInteger, codeOf, UringError } from "./errors.ts";
 import type { RingOptionWords } from "./memory.ts";
 
 export type FeatureName = keyof typeof Feature;
 export type OperationName = keyof typeof OperationKind;
 
+export type BackendName = "uring" | "epoll";
+
 export interface RingOptions {
+  /**
+   * The kernel interface. "auto" takes io_uring, and epoll with the same behaviour where io_uring
+   * is refused; the others take what they name, or throw. Default: BUN_URING_BACKEND, or "auto".
+   */
+  backend?: BackendName | "auto";
   /** Submission queue entries, a power of two up to 32768. Default 1024. */
   entries?: number;
   /** Completion queue entries, a power of two from 4096. Default 8192. */
@@ -62,11 +70,24 @@ export function readOptions(options: RingOptions): RingOptionWords {
     checkInteger("Ring", "closeTimeout", options.closeTimeout, 0, 60_000);
   }
   const words = readDisabled(options.disable);
+  words.backend = readBackend(options.backend);
   for (const [name, [word, least, most]] of Object.entries(NUMERIC_OPTIONS)) {
     const value = options[name as keyof typeof NUMERIC_OPTIONS];
     if (value !== undefined) words[word] = checkInteger("Ring", name, value, least, most);
   }
   return words;
+}
+
+const BACKENDS = { auto: Backend.none, uring: Backend.uring, epoll: Backend.epoll } as const;
+
+function readBackend(option: unknown): number {
+  const fromEnvironment = option === undefined;
+  const name = fromEnvironment ? process.env["BUN_URING_BACKEND"] || "auto" : option;
+  if (typeof name === "string" && Object.hasOwn(BACKENDS, name)) {
+    return BACKENDS[name as keyof typeof BACKENDS];
+  }
+  const what = fromEnvironment ? "BUN_URING_BACKEND" : "backend";
+  throw argumentError("Ring", what, `one of ${Object.keys(BACKENDS).join(", ")}`, name);
 }
 
 /** What has a plain system call that does not block for somebody else's sake. */
@@ -102,14 +123,21 @@ function readDisabled(option: unknown = []): RingOptionWords {
   };
 }
 
-/** Why no ring could be had, and what can be done about it. */
-export function refusal(outcome: number, reason: number, errno: number): UringError {
-  const code = codeOf(outcome);
-  const detail = errno === 0 ? "masked" : codeOf(-errno);
-  return new UringError(code, "Ring", `no ring: ${refusalSentence(outcome, reason, detail)}`);
+/** Why a ring has the backend that it has. */
+export function reasonSentence(reason: number, errno: number): string {
+  if (reason === Reason.requested) return "asked for by the caller";
+  if (reason !== Reason.probed) return `io_uring is refused: ${refusalSentence(0, reason, errno)}`;
+  return "io_uring passed the probe: provided buffers and receives over a socket pair";
 }
 
-function refusalSentence(outcome: number, reason: number, detail: string): string {
+/** Why no ring could be had, and what can be done about it. */
+export function refusal(outcome: number, reason: number, errno: number): UringError {
+  const message = `no ring: ${refusalSentence(outcome, reason, errno)}`;
+  return new UringError(codeOf(outcome), "Ring", message);
+}
+
+function refusalSentence(outcome: number, reason: number, errno: number): string {
+  const detail = errno === 0 ? "masked" : codeOf(-errno);
   switch (reason) {
     case Reason.setup_refused:
       if (detail === "EPERM") {
@@ -137,6 +165,8 @@ function refusalSentence(outcome: number, reason: number, detail: string): strin
         `out of memory (${detail}); raise the limit on locked memory (\`ulimit -l\`) or open it ` +
         "with fewer entries and buffers"
       );
+    case Reason.epoll_refused:
+      return `epoll, or a timerfd for it, was refused (${detail})`;
     default:
       return outcome === -ERRNO.EMFILE
         ? "too many rings in this process"

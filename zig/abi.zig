@@ -95,6 +95,8 @@ pub const Reason = enum(u32) {
     eventfd_refused = 5,
     /// Memory for the ring or the slab could not be had.
     out_of_memory = 6,
+    /// epoll or a timerfd were refused.
+    epoll_refused = 7,
 };
 
 /// What one completion record says.

@@ -53,6 +53,7 @@ pub fn open(
         engine.kernel.close_fd(fd);
         return errno.nomem;
     };
+    engine.kernel.own(fd);
     const socket = engine.datagrams.sockets.at(index);
     socket.* = .{ .fd = fd, .family = family, .connected = target != null };
     socket.outgoing.in_order = family == .unix;

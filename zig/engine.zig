@@ -234,7 +234,8 @@ pub const Engine = struct {
     /// less than another turn of Bun's loop. About 15 ns a look.
     pub fn linger(engine: *Engine, looks: u32) void {
         if (looks == 0 or engine.has_work()) return;
-        for (0..@min(looks, looks_max)) |_| {
+        var left: u32 = @min(looks, looks_max);
+        while (left > 0) : (left -|= engine.kernel.look_cost()) {
             if (engine.kernel.ready() or engine.posts.has_work()) return;
             std.atomic.spinLoopHint();
         }

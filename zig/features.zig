@@ -1,10 +1,11 @@
 //! What the kernel can do: the ladder of ring flags, the functional probe, masks and the reason.
 //!
-//! It probes by doing and compares no versions (DESIGN: probe by doing). Refusals by policy or age
-//! end here with a reason that TypeScript turns into a sentence; shortage means smaller, then an
-//! error. A masked feature is treated as refused. Called once per ring, before anything else.
+//! It probes by doing and compares no versions. Refusals by policy or age mean the epoll twin, with
+//! a reason that TypeScript turns into a sentence; shortage means smaller, then an error. A masked
+//! feature is treated as refused. Called once per ring, before anything else.
 
 const std = @import("std");
+const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const memory = @import("memory.zig");
@@ -14,6 +15,7 @@ const socket = @import("operation/connection.zig");
 const linux = seam.linux;
 const errno = seam.errno;
 const Uring = uring.Uring;
+const Epoll = @import("kernel/epoll.zig").Epoll;
 pub const Set = std.EnumSet(abi.Feature);
 
 /// Bits at the features' own numbers; the set's are dense.
@@ -25,10 +27,16 @@ pub fn mask_of(set: Set) u32 {
 }
 
 pub const Refusal = struct { reason: abi.Reason, code: i32 };
-pub const Outcome = union(enum) {
-    ring: struct { kernel: Uring, features: Set },
-    refused: Refusal,
+/// A kernel, what it offers, and why it is this one: the code is that of the refused ring, or 0.
+pub const Opened = struct {
+    kernel: seam.Kernel,
+    backend: abi.Backend,
+    features: Set,
+    reason: abi.Reason,
+    code: i32,
 };
+pub const Outcome = union(enum) { opened: Opened, refused: Refusal };
+const Rung = union(enum) { ring: struct { kernel: Uring, features: Set }, refused: Refusal };
 
 /// Best first; a rung that the kernel refuses with -EINVAL leads to the next (io_uring_setup(2)).
 const ladder = [_]Set{
@@ -58,7 +66,68 @@ fn consistent(features: Set) Set {
     return kept;
 }
 
-pub fn open(config: *const memory.Config) Outcome {
+/// What was asked for; `none` asks for the ring, and for its twin where the ring is refused.
+pub fn open(config: *const memory.Config, asked: abi.Backend) Outcome {
+    assert(asked != .simulated);
+    const refusal: Refusal = switch (asked) {
+        .epoll => .{ .reason = .requested, .code = 0 },
+        else => switch (open_ring(config)) {
+            .ring => |ring| return .{ .opened = .{
+                .kernel = .{ .uring = ring.kernel },
+                .backend = .uring,
+                .features = ring.features,
+                .reason = if (asked == .none) .probed else .requested,
+                .code = 0,
+            } },
+            .refused => |refusal| refusal,
+        },
+    };
+    if (asked == .uring or is_shortage(refusal.code)) return .{ .refused = refusal };
+    return open_twin(config, refusal);
+}
+
+/// A lack that another kernel would have as well: it must not be hidden.
+fn is_shortage(code: i32) bool {
+    return switch (code) {
+        errno.nomem, errno.mfile, errno.nfile => true,
+        else => false,
+    };
+}
+
+/// All that the twin has is emulated: what is masked is only not used.
+const twin_features: Set = .initMany(&.{
+    .buffer_ring, .multishot_receive, .multishot_accept, .multishot_recvmsg, .udp_gro, .udp_gso,
+    .doorbell,
+});
+
+fn open_twin(config: *const memory.Config, why: Refusal) Outcome {
+    return switch (Epoll.open(.{
+        .entries = config.entries,
+        .cq_entries = config.cq_entries,
+        .operations = operations_of(config),
+    })) {
+        .kernel => |kernel| .{ .opened = .{
+            .kernel = .{ .epoll = kernel },
+            .backend = .epoll,
+            .features = twin_features.differenceWith(config.features_disabled),
+            .reason = why.reason,
+            .code = why.code,
+        } },
+        .refused => |code| .{ .refused = .{
+            .reason = if (code == errno.nomem) .out_of_memory else .epoll_refused,
+            .code = code,
+        } },
+    };
+}
+
+/// Everything that can be in flight: each connection in both directions with its cancels, each
+/// operation with its time-out, and a queue of more. Untouched memory costs nothing.
+fn operations_of(config: *const memory.Config) u32 {
+    return config.entries +| 4 *| (config.connections +| config.listeners) +|
+        3 *| config.operations;
+}
+
+fn open_ring(config: *const memory.Config) Rung {
     var supported = switch (probe(config.features_disabled)) {
         .supported => |features| features,
         .refused => |refusal| return .{ .refused = refusal },
@@ -89,7 +158,7 @@ const setup_features: Set = .initMany(&.{
     .single_issuer, .defer_taskrun, .taskrun_flag, .coop_taskrun, .submit_all, .no_sqarray,
 });
 
-fn climb(supported: Set, entries: u32, cq_entries: u32) Outcome {
+fn climb(supported: Set, entries: u32, cq_entries: u32) Rung {
     var last: i32 = errno.inval;
     for (ladder) |rung| {
         const wanted = consistent(rung.intersectWith(supported));

@@ -11,6 +11,7 @@ const builtin = @import("builtin");
 pub const linux = @import("kernel/linux.zig");
 pub const SocketAddress = @import("kernel/address.zig").SocketAddress;
 pub const Bell = @import("kernel/bell.zig").Bell;
+const Epoll = @import("kernel/epoll.zig").Epoll;
 const Uring = @import("kernel/uring.zig").Uring;
 const Simulated = @import("kernel/simulated.zig").Simulated;
 
@@ -80,6 +81,8 @@ fn Contract(comptime Self: type) type {
         enter: fn (*Self, min_complete: u32, wait_ms: u32) i32,
         /// True if completions wait, or the kernel has work that an `enter` would turn into some.
         ready: fn (*const Self) bool,
+        /// What a call of `ready` costs, in units of about 15 ns.
+        look_cost: fn (*const Self) u32,
         /// The completions at the head of the queue, as far as they lie in one run.
         cqes: fn (*Self) []const Cqe,
         /// Moves the head past `count` of them; their memory may change at once.
@@ -117,6 +120,8 @@ fn Contract(comptime Self: type) type {
         bell_open: fn (*Self, by: Bell.By, user_data: u64) Bell.Opened,
         /// A monotonic clock in nanoseconds.
         now_ns: fn (*const Self) u64,
+        /// From here to its CLOSE, or `close_fd`, nobody else closes this descriptor.
+        own: fn (*Self, fd: i32) void,
         /// A stream socket of the address's family, close-on-exec: socket(2).
         socket: fn (*Self, target: *const SocketAddress) i32,
         bind: fn (*Self, fd: i32, target: *const SocketAddress) i32,
@@ -145,6 +150,7 @@ fn Contract(comptime Self: type) type {
 
 pub const Kernel = union(enum) {
     uring: Uring,
+    epoll: *Epoll,
     simulated: if (builtin.is_test) *Simulated else noreturn,
 
     pub fn close(kernel: *Kernel) void {
@@ -187,6 +193,12 @@ pub const Kernel = union(enum) {
     pub fn ready(kernel: *const Kernel) bool {
         return switch (kernel.*) {
             inline else => |*self| direct(self).ready(),
+        };
+    }
+
+    pub fn look_cost(kernel: *const Kernel) u32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).look_cost(),
         };
     }
 
@@ -315,6 +327,12 @@ pub const Kernel = union(enum) {
         };
     }
 
+    pub fn own(kernel: *Kernel, fd: i32) void {
+        switch (kernel.*) {
+            inline else => |*self| direct(self).own(fd),
+        }
+    }
+
     pub fn socket(kernel: *Kernel, target: *const SocketAddress) i32 {
         return switch (kernel.*) {
             inline else => |*self| direct(self).socket(target),
@@ -424,5 +442,6 @@ fn assert_contract(comptime Self: type) void {
 comptime {
     assert_contract(Kernel);
     assert_contract(Uring);
+    assert_contract(Epoll);
     if (builtin.is_test) assert_contract(Simulated);
 }

@@ -96,6 +96,7 @@ pub const Listener = struct {
             return engine.kernel.close_fd(fd);
         }
         const connection = engine.connections.at(slot.?);
+        engine.kernel.own(fd);
         connection.* = .{ .fd = fd, .listener = index, .stage = .open };
         connection.announce(engine, slot.?);
         engine.mark(slot.?);

@@ -35,6 +35,7 @@ pub fn listener_open(
         engine.kernel.close_fd(fd);
         return errno.nomem;
     };
+    engine.kernel.own(fd);
     engine.listeners.at(index).* = .{ .fd = fd };
     engine.control.generation = engine.listeners.generation(index);
     engine.mark_listener(index);
@@ -80,6 +81,7 @@ pub fn listener_adopt(engine: *Engine, fd: i32, backlog: u32) i32 {
     const listening = engine.kernel.listen(fd, backlog);
     if (listening < 0) return listening;
     const index = engine.listeners.claim() orelse return errno.nomem;
+    engine.kernel.own(fd);
     engine.listeners.at(index).* = .{ .fd = fd };
     engine.control.generation = engine.listeners.generation(index);
     engine.mark_listener(index);
@@ -154,6 +156,7 @@ fn connect_prepare(
 
 fn begin_connection(engine: *Engine, fd: i32, timeout_ms: u32) i32 {
     const index = engine.connections.claim() orelse return errno.nomem;
+    engine.kernel.own(fd);
     engine.connections.at(index).* = .{
         .fd = fd,
         .listener = abi.no_listener,

@@ -69,25 +69,21 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
     // Read as a number first: JavaScript may have written anything.
     const asked: *const u32 = @ptrCast(&options.backend);
     const backend = std.enums.fromInt(abi.Backend, asked.*) orelse return errno.inval;
-    if (backend != .none and backend != .uring) return errno.notsup;
+    if (backend == .simulated) return errno.notsup;
     const config = memory.Config.from(options) catch return errno.inval;
     if (is_forked()) return refuse_open(info, .setup_refused, errno.perm);
     if (!prepare_fork_mark()) return refuse_open(info, .out_of_memory, errno.nomem);
     bury_orphans();
     const ring = claim() orelse return errno.mfile;
     const index = ring_index(ring);
-    const opened = switch (features.open(&config)) {
-        .ring => |opened| opened,
+    const opened = switch (features.open(&config, backend)) {
+        .opened => |opened| opened,
         .refused => |refusal| {
             free(ring);
             return refuse_open(info, refusal.reason, refusal.code);
         },
     };
-    const engine = Engine.create(
-        .{ .uring = opened.kernel },
-        opened.features,
-        &config,
-    ) catch |failure| {
+    const engine = Engine.create(opened.kernel, opened.features, &config) catch |failure| {
         free(ring);
         return switch (failure) {
             error.OutOfMemory => refuse_open(info, .out_of_memory, errno.nomem),
@@ -105,21 +101,22 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
     engine.bell_fd = linux.duplicate(info.wake_fd);
     info.handle = ring.generation << index_bits | index;
     info.context = @floatFromInt(@intFromPtr(ring));
-    info.reason = if (backend == .none) .probed else .requested;
+    info.backend = opened.backend;
+    info.reason = opened.reason;
+    info.reason_errno = @intCast(-opened.code);
     // Release: pairs with the acquire in `of`.
     @atomicStore(State, &ring.state, .open, .release);
     return 0;
 }
 
 fn describe(engine: *Engine, info: *abi.RingInfo) void {
-    info.backend = .uring;
     info.features = features.mask_of(engine.features);
     switch (engine.kernel) {
-        .uring => |*kernel| {
-            info.sq_entries = kernel.sq_entries;
-            info.cq_entries = kernel.cq_entries;
-        },
         .simulated => {},
+        inline else => |*kernel| {
+            info.sq_entries = kernel.*.sq_entries;
+            info.cq_entries = kernel.*.cq_entries;
+        },
     }
     info.wake_fd = engine.kernel.wake_fd();
     info.slab_address = @floatFromInt(@intFromPtr(engine.slab.ptr));
@@ -257,6 +254,7 @@ fn bury_orphans() void {
         if (seen != null) continue;
         switch (ring.engine.kernel) {
             .uring => |*kernel| kernel.close_foreign(),
+            .epoll => |kernel| kernel.close(),
             .simulated => {},
         }
         teardown.close_descriptors(ring.engine, null);

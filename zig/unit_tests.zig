@@ -19,6 +19,9 @@ test {
     _ = @import("staging.zig");
     _ = @import("transfer.zig");
     _ = @import("kernel/address.zig");
+    _ = @import("kernel/epoll/completions.zig");
+    _ = @import("kernel/epoll/provided.zig");
+    _ = @import("kernel/epoll/timers.zig");
     _ = @import("kernel/fork.zig");
     _ = @import("kernel/simulated.zig");
     _ = @import("kernel/simulated/byte_queue.zig");

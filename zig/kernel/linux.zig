@@ -217,6 +217,29 @@ pub fn page_unmap(mapping: Mapping) void {
     std.debug.assert(linux.errno(outcome) == .SUCCESS);
 }
 
+/// Hands out pieces of a mapping that is zero and was never touched.
+pub const Bump = struct {
+    memory: Mapping,
+    used: usize = 0,
+
+    pub fn take(bump: *Bump, comptime T: type, count: usize) []T {
+        return @alignCast(bump.take_aligned(T, @alignOf(T), count));
+    }
+
+    pub fn take_aligned(
+        bump: *Bump,
+        comptime T: type,
+        comptime alignment: usize,
+        count: usize,
+    ) []align(alignment) T {
+        const start = std.mem.alignForward(usize, bump.used, alignment);
+        bump.used = start + count * @sizeOf(T);
+        std.debug.assert(bump.used <= bump.memory.len);
+        const pointer: [*]align(alignment) T = @ptrCast(@alignCast(bump.memory[start..].ptr));
+        return pointer[0..count];
+    }
+};
+
 pub fn ring_map(fd: i32, offset: u64, size_bytes: usize) error{OutOfMemory}!Mapping {
     const raw = linux.mmap(
         null,

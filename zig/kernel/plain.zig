@@ -45,6 +45,15 @@ pub fn perform(sqe: *const system.Sqe) i32 {
     });
 }
 
+pub fn is_known(opcode: system.Op) bool {
+    return switch (opcode) {
+        .NOP, .FSYNC, .READ, .WRITE, .READV, .WRITEV, .SYNC_FILE_RANGE, .FALLOCATE => true,
+        .FTRUNCATE, .OPENAT, .CLOSE, .STATX, .SOCKET, .BIND, .LISTEN, .SHUTDOWN => true,
+        .RENAMEAT, .UNLINKAT, .MKDIRAT, .LINKAT, .SYMLINKAT, .SPLICE => true,
+        else => false,
+    };
+}
+
 /// Position -1 is the descriptor's own: read(2); else pread(2).
 fn read(sqe: *const system.Sqe, fd: usize, address: usize) usize {
     if (sqe.off == std.math.maxInt(u64)) return linux.syscall3(.read, fd, address, sqe.len);

@@ -70,16 +70,16 @@ pub const Simulated = struct {
     /// Zero-copy sends whose memory the kernel still has.
     notifications: std.ArrayList(*Operation),
     /// The chain that the present submission is about.
-    chain_head: ?*Operation,
-    chain_tail: ?*Operation,
+    chain_head: ?*Operation = null,
+    chain_tail: ?*Operation = null,
     /// Peers made by CONNECT that the test has not taken yet.
-    connected: std.ArrayList(u32),
+    connected: std.ArrayList(u32) = .empty,
     bell: @import("simulated/bells.zig").State = .{},
     /// Completion queue entries that were readable so far.
-    events: u64,
-    closed: bool,
+    events: u64 = 0,
+    closed: bool = false,
     /// The first thing seen that only a bug above the seam can cause.
-    violation: ?[]const u8,
+    violation: ?[]const u8 = null,
 
     const Sqe = system.Sqe;
     const Cqe = system.Cqe;
@@ -119,12 +119,6 @@ pub const Simulated = struct {
             .pending = .empty,
             .spare = .empty,
             .notifications = .empty,
-            .chain_head = null,
-            .chain_tail = null,
-            .connected = .empty,
-            .events = 0,
-            .closed = false,
-            .violation = null,
         };
         return kernel;
     }
@@ -303,6 +297,10 @@ pub const Simulated = struct {
         return kernel.cq_count > 0 or kernel.completed_head < kernel.completed.items.len;
     }
 
+    pub fn look_cost(_: *const Simulated) u32 {
+        return 1;
+    }
+
     pub fn cqes(kernel: *Simulated) []const Cqe {
         const run = @min(kernel.cq_count, kernel.cqes_memory.len - kernel.cq_head);
         kernel.cq_read = @intCast(run);
@@ -428,6 +426,8 @@ pub const Simulated = struct {
     pub fn now_ns(kernel: *const Simulated) u64 {
         return kernel.clock.read();
     }
+
+    pub fn own(_: *Simulated, _: i32) void {}
 
     pub fn socket(kernel: *Simulated, _: *const SocketAddress) i32 {
         return kernel.network.create();

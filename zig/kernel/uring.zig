@@ -13,6 +13,7 @@ const system = @import("linux.zig");
 const seam = @import("../kernel.zig");
 const multicast = @import("multicast.zig");
 const ProvidedRing = @import("provided_ring.zig").ProvidedRing;
+const socket_call = @import("socket_call.zig");
 const socket_option = @import("socket_option.zig");
 const SocketAddress = @import("address.zig").SocketAddress;
 const errno = system.errno;
@@ -284,6 +285,10 @@ pub const Uring = struct {
             @atomicLoad(u32, ring.sq_flags, .monotonic) & pending != 0;
     }
 
+    pub fn look_cost(_: *const Uring) u32 {
+        return 1;
+    }
+
     pub fn cqes(ring: *Uring) []const Cqe {
         const head = ring.cq_head.*; // only we write it
         const waiting = @atomicLoad(u32, ring.cq_tail, .acquire) -% head;
@@ -422,6 +427,9 @@ pub const Uring = struct {
         return system.now_ns();
     }
 
+    /// The ring holds the file of each operation itself.
+    pub fn own(_: *Uring, _: i32) void {}
+
     pub fn socket(_: *Uring, target: *const SocketAddress) i32 {
         const kind = linux.SOCK.STREAM | linux.SOCK.CLOEXEC;
         // Blocking on purpose: the ring arms a poll itself, while O_NONBLOCK would make it answer
@@ -430,25 +438,19 @@ pub const Uring = struct {
     }
 
     pub fn bind(_: *Uring, fd: i32, target: *const SocketAddress) i32 {
-        return system.result(linux.bind(fd, @ptrCast(&target.bytes), target.len));
+        return socket_call.bind(fd, target);
     }
 
     pub fn listen(_: *Uring, fd: i32, backlog: u32) i32 {
-        return system.result(linux.listen(fd, backlog));
+        return socket_call.listen(fd, backlog);
     }
 
     pub fn shut(_: *Uring, fd: i32, side: seam.Side) void {
-        // A Unix listener may refuse; its path is what makes the place free there. A stream refuses
-        // if the peer is gone already: then its end has come by itself.
-        _ = linux.shutdown(fd, if (side == .both) linux.SHUT.RDWR else linux.SHUT.RD);
+        socket_call.shut(fd, side);
     }
 
     pub fn address(_: *Uring, fd: i32, end: seam.End, out: *SocketAddress) i32 {
-        out.* = .{ .bytes = @splat(0), .len = out.bytes.len };
-        return system.result(switch (end) {
-            .local => linux.getsockname(fd, @ptrCast(&out.bytes), &out.len),
-            .remote => linux.getpeername(fd, @ptrCast(&out.bytes), &out.len),
-        });
+        return socket_call.address(fd, end, out);
     }
 
     pub fn set_option(_: *Uring, fd: i32, option: seam.Option, value: u32) i32 {
@@ -468,8 +470,7 @@ pub const Uring = struct {
     }
 
     pub fn send_now(_: *Uring, fd: i32, bytes: []const u8) i32 {
-        const flags = system.socket_flag.dont_wait | system.socket_flag.no_signal;
-        return system.result(linux.sendto(fd, bytes.ptr, bytes.len, flags, null, 0));
+        return socket_call.send_now(fd, bytes);
     }
 
     pub fn close_fd(_: *Uring, fd: i32) void {
@@ -481,6 +482,6 @@ pub const Uring = struct {
     }
 
     pub fn is_open(_: *Uring, fd: i32) bool {
-        return system.result(linux.fcntl(fd, linux.F.GETFD, 0)) >= 0;
+        return socket_call.is_open(fd);
     }
 };
