@@ -51,10 +51,12 @@ fn add_library(modules: Modules) void {
 }
 
 /// Tests have the library's safety checks. Zig's own code generator, where it is ready, compiles
-/// them in 2 s, LLVM in 35 s; `-Dtest-llvm` builds them as the library is built.
+/// them in 2 s, LLVM in 35 s; `-Dtest-llvm` builds them as the library is built, and
+/// `-Dtest-valgrind` runs them, the random ones shorter, where each use of free memory is seen.
 fn add_tests(modules: Modules) void {
     const b = modules.b;
     const llvm = b.option(bool, "test-llvm", "Compile the unit tests with LLVM") orelse false;
+    const watched = b.option(bool, "test-valgrind", "Run the unit tests in valgrind") orelse false;
     const tests = b.addTest(.{
         .root_module = b.createModule(.{
             .root_source_file = b.path("zig/unit_tests.zig"),
@@ -62,11 +64,18 @@ fn add_tests(modules: Modules) void {
             .optimize = modules.optimize,
             .link_libc = false,
             .error_tracing = true,
+            .valgrind = watched,
+            // What valgrind 3.19 can read.
+            .dwarf_format = if (watched) .@"32" else null,
         }),
         .test_runner = .{ .path = b.path("zig/testing/runner.zig"), .mode = .simple },
-        .use_llvm = llvm or modules.target.result.cpu.arch != .x86_64,
+        .use_llvm = llvm or watched or modules.target.result.cpu.arch != .x86_64,
     });
-    const run = b.addRunArtifact(tests);
+    const run = if (watched)
+        b.addSystemCommand(&.{ "valgrind", "--quiet", "--error-exitcode=1" })
+    else
+        b.addRunArtifact(tests);
+    if (watched) run.addArtifactArg(tests);
     // Inherited: seeds and traces show as they come. It also makes the step run every time.
     run.stdio = .inherit;
     if (b.args) |arguments| run.addArgs(arguments);

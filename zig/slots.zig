@@ -8,6 +8,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const abi = @import("abi.zig");
+const poison = @import("poison.zig");
 const mutation = @import("testing/mutation.zig");
 const Kind = @import("operation.zig").Kind;
 
@@ -103,6 +104,7 @@ pub fn Slots(comptime Value: type) type {
             const entry = &table.entries[index];
             assert(entry.state == .free);
             entry.state = .claimed;
+            poison.acquired(std.mem.asBytes(&entry.value));
             table.claimed_count += 1;
             return index;
         }
@@ -150,8 +152,17 @@ pub fn Slots(comptime Value: type) type {
 
         /// At the start of a turn: what the previous turn retired may be claimed again.
         pub fn recycle(table: *Table) void {
+            if (poison.is_active) table.poison_retired();
             table.free.take_all(table.entries, &table.retired);
             table.retired_count = 0;
+        }
+
+        /// Until now JavaScript could ask for what their operations had left.
+        fn poison_retired(table: *Table) void {
+            var index = table.retired.head;
+            while (index != none) : (index = table.entries[index].next) {
+                poison.released(std.mem.asBytes(&table.entries[index].value));
+            }
         }
     };
 }
@@ -235,6 +246,18 @@ test "a retired slot is claimed again only after the turn, with a new generation
     try std.testing.expectEqual(first, table.claim().?);
     try std.testing.expect(table.generation(first) != stale);
     try std.testing.expectEqual(@as(u32, 2), table.claimed_count);
+}
+
+test "what a slot held can be read until it can be claimed again, and not after" {
+    var entries: [1]Slots(u32).Entry = undefined;
+    var table: Slots(u32) = .init(&entries);
+    const index = table.claim().?;
+    table.at(index).* = 7;
+    table.retire(index);
+    try std.testing.expectEqual(@as(u32, 7), entries[index].value);
+    table.recycle();
+    poison.acquired(std.mem.asBytes(&entries[index].value)); // for the look at it
+    try std.testing.expectEqual(@as(u32, 0xaaaa_aaaa), entries[index].value);
 }
 
 test "free slots are reused first in, first out" {

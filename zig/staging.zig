@@ -7,6 +7,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const abi = @import("abi.zig");
+const poison = @import("poison.zig");
 
 pub const block_size = abi.staging_block_size;
 const none = std.math.maxInt(u32);
@@ -40,12 +41,14 @@ pub const Pool = struct {
         const taken = if (block != none) block else pool.fresh - 1;
         pool.next[taken] = none;
         pool.used += 1;
+        poison.acquired(pool.bytes(taken));
         return taken;
     }
 
     pub fn release(pool: *Pool, block: u32) void {
         assert(pool.used > 0);
         assert(block < pool.fresh);
+        poison.released(pool.bytes(block));
         pool.next[block] = pool.free_head;
         pool.free_head = block;
         pool.used -= 1;
@@ -181,6 +184,18 @@ test "a chain gives back its bytes in order, whatever the sizes, and all its blo
     }
     chain.clear(&pool);
     try std.testing.expectEqual(@as(u32, 0), pool.used);
+}
+
+test "a block that went back holds nothing any more" {
+    const storage = try std.testing.allocator.create(TestPool);
+    defer std.testing.allocator.destroy(storage);
+    var pool = storage.pool();
+    const block = pool.acquire().?;
+    const bytes = pool.bytes(block);
+    @memset(bytes, 'x');
+    pool.release(block);
+    poison.acquired(bytes); // for the look at it
+    try std.testing.expect(std.mem.allEqual(u8, bytes, poison.pattern));
 }
 
 test "an empty pool takes what fits and says so" {

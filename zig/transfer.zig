@@ -9,6 +9,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 const assert = std.debug.assert;
 const memory = @import("memory.zig");
+const poison = @import("poison.zig");
 
 /// Sizes and numbers: small structures and paths, pages of files, large pieces.
 const classes = [_]struct { size: u32, count: u32 }{
@@ -67,6 +68,7 @@ pub const Pool = struct {
             const index = pool.take(i) orelse break;
             pool.used += 1;
             const bytes = pool.place(i, index)[0..size];
+            poison.acquired(bytes);
             return .{ .bytes = bytes, .class = @intCast(i), .index = index };
         }
         const mapping = try memory.map(size);
@@ -103,6 +105,7 @@ pub const Pool = struct {
             const start: [*]align(std.heap.page_size_min) u8 = @alignCast(block.bytes.ptr);
             memory.unmap(start[0..size]);
         } else {
+            poison.released(block.bytes);
             pool.next[block.class][block.index] = pool.free[block.class];
             pool.free[block.class] = block.index;
         }
@@ -125,9 +128,12 @@ test "blocks of every size are apart, and come back" {
     for (&blocks, 0..) |*block, i| {
         for (block.bytes) |byte| try std.testing.expectEqual(@as(u8, @intCast(i)), byte);
     }
+    const bytes = blocks[3].bytes;
     for (&blocks) |*block| pool.release(block);
     try std.testing.expectEqual(@as(u32, 0), pool.used);
     pool.release(&blocks[0]); // twice does nothing
+    poison.acquired(bytes); // for the look at it
+    try std.testing.expect(std.mem.allEqual(u8, bytes, poison.pattern));
 }
 
 test "a size that is used up gets mappings of its own" {

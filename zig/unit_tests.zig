@@ -35,6 +35,7 @@ test {
     _ = @import("testing/canary.zig");
     _ = @import("testing/coverage.zig");
     _ = @import("testing/lessons.zig");
+    _ = @import("testing/memory_tests.zig");
     _ = @import("testing/engine_tests.zig");
     _ = @import("testing/fork_tests.zig");
     _ = @import("testing/operations/model.zig");

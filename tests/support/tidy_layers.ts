@@ -3,7 +3,7 @@
 
 export const ZIG_LAYERS = [
   // The bugs for the tests ask to be put in from everywhere, and import nothing.
-  /^zig\/(?:abi|testing\/mutation)\.zig$/,
+  /^zig\/(?:abi|poison|testing\/mutation)\.zig$/,
   /^zig\/kernel(?:\.zig$|\/)/,
   /^zig\/(?:memory|block)\.zig$/,
   /^zig\/(?:slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,

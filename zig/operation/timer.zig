@@ -65,6 +65,7 @@ pub const TimeLimit = struct {
         target.limit = .none;
         if (target.stage == .over) {
             engine.dirty_operations.remove(&engine.operations, user_data.slot);
+            engine.settled.append(user_data.slot); // its block goes back
             return engine.operations.retire(user_data.slot);
         }
         if (cqe.res != kernel.errno.time) return;

@@ -5,6 +5,7 @@
 
 const std = @import("std");
 const system = @import("../linux.zig");
+const poison = @import("../../poison.zig");
 const SocketAddress = @import("../address.zig").SocketAddress;
 const simulated = @import("../simulated.zig");
 const system_calls = @import("system_calls.zig");
@@ -16,12 +17,13 @@ pub fn import(kernel: *Simulated, operation: *Operation, sqe: *const system.Sqe)
     switch (operation.row) {
         .timeout, .link_timeout => {
             const duration: *const system.Timespec = @ptrFromInt(sqe.addr);
+            check_alive(kernel, std.mem.asBytes(duration));
             if (sqe.len != 1 or duration.sec < 0 or duration.nsec < 0) return errno.inval;
             // From the start on, which a member of a chain waits for.
             operation.deadline_ns = @as(u64, @intCast(duration.sec)) * std.time.ns_per_s +
                 @as(u64, @intCast(duration.nsec));
         },
-        .connect => return import_address(operation, sqe),
+        .connect => return import_address(kernel, operation, sqe),
         .accept, .accept_multishot => {
             operation.name = sqe.addr;
             operation.name_len = sqe.off;
@@ -47,9 +49,16 @@ pub fn import(kernel: *Simulated, operation: *Operation, sqe: *const system.Sqe)
 
 const shut_both = 2;
 
-pub fn import_address(operation: *Operation, sqe: *const system.Sqe) i32 {
+/// What was free already when the kernel came to look at it was filled for it to see.
+fn check_alive(kernel: *Simulated, bytes: []const u8) void {
+    if (bytes.len == 0 or !std.mem.allEqual(u8, bytes, poison.pattern)) return;
+    kernel.violate("an entry names memory that is free when the kernel takes it");
+}
+
+pub fn import_address(kernel: *Simulated, operation: *Operation, sqe: *const system.Sqe) i32 {
     if (sqe.off > @sizeOf(@FieldType(SocketAddress, "bytes"))) return errno.inval;
     const bytes: [*]const u8 = @ptrFromInt(sqe.addr);
+    check_alive(kernel, bytes[0..sqe.off]);
     operation.target = .{ .bytes = @splat(0), .len = @intCast(sqe.off) };
     @memcpy(operation.target.bytes[0..sqe.off], bytes[0..sqe.off]);
     return 0;
@@ -59,6 +68,7 @@ const parts_max = 1024; // UIO_MAXIOV
 
 fn import_message(kernel: *Simulated, operation: *Operation, sqe: *const system.Sqe) i32 {
     const header: *const system.MessageHeader = @ptrFromInt(sqe.addr);
+    check_alive(kernel, std.mem.asBytes(header));
     if (operation.row == .receive_plain and header.name != null) {
         operation.name = @intFromPtr(header.name);
         operation.name_len = @intFromPtr(&header.namelen);
@@ -81,6 +91,7 @@ pub fn import_parts(
     count: usize,
 ) i32 {
     if (count > parts_max) return errno.inval;
+    check_alive(kernel, std.mem.sliceAsBytes(parts[0..count]));
     for (parts[0..count]) |part| {
         add_part(kernel, operation, @intFromPtr(part.base), part.len);
     }

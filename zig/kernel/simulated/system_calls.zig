@@ -55,7 +55,7 @@ pub fn import(kernel: *Simulated, operation: *Operation, sqe: *const system.Sqe)
             if (outcome < 0) return outcome;
         },
         .SPLICE => operation.total = sqe.len,
-        .BIND => return importing.import_address(operation, sqe),
+        .BIND => return importing.import_address(kernel, operation, sqe),
         .OPENAT, .STATX, .UNLINKAT, .MKDIRAT => return import_path(&operation.paths[0], sqe.addr),
         .RENAMEAT, .LINKAT, .SYMLINKAT => {
             const first = import_path(&operation.paths[0], sqe.addr);

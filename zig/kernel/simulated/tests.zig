@@ -218,7 +218,7 @@ test "closing a descriptor completes nothing that is pending, and its number is 
     var bench: Bench = try .open(.{ .seed = 5 });
     defer bench.close();
     try bench.connection();
-    const plain: [8]u8 = undefined;
+    var plain: [8]u8 = undefined;
     const sqe = bench.put(.RECV, bench.fd, 1);
     sqe.addr = @intFromPtr(&plain);
     sqe.len = plain.len;

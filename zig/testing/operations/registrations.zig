@@ -102,6 +102,7 @@ fn register(run: *Run, resource: abi.Resource) Error!void {
     for (0..next.count) |place| {
         if (resource == .buffers) {
             next.buffers[place] = try run.arena.alloc(u8, buffer_size);
+            @memset(next.buffers[place], 'r');
             pairs[2 * place] = @floatFromInt(@intFromPtr(next.buffers[place].ptr));
             pairs[2 * place + 1] = buffer_size;
         } else {
@@ -164,6 +165,7 @@ fn update(run: *Run, resource: abi.Resource) Error!void {
     const number = @intFromEnum(resource);
     if (resource == .buffers) {
         const memory = try run.arena.alloc(u8, buffer_size);
+        @memset(memory, 'r');
         const address: f64 = @floatFromInt(@intFromPtr(memory.ptr));
         const outcome = registration.update(run.engine, number, place, address, buffer_size);
         if (expected == 0 and outcome == errno.nomem) return; // by chance

@@ -43,6 +43,7 @@ const rare = [_]model.Kind{
     .read_fixed, .write_fixed, .write_fixed, .write_fixed, .write,   .writev,
     .rename,     .fallocate,   .fallocate,   .fallocate,   .link,    .ftruncate,
     .ftruncate,  .ftruncate,   .symlink,     .statx,       .mkdir,   .unlink,
+    .rename,     .link,        .connect,
 };
 
 /// So seldom possible that their places in chains are kept for them.
