@@ -7,9 +7,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { listen, Ring, type Socket } from "../ts/index.ts";
-import { echoClient, echoServer, type Kind, type Plan } from "./support/echo.ts";
+import {
+  echoClient,
+  echoServer,
+  expectEchoes,
+  planOf,
+  type Kind,
+} from "./support/echo.ts";
 import { pair, writeAll } from "./support/pair.ts";
-import { seeded, type Random } from "./support/random.ts";
+import { seeded } from "./support/random.ts";
 import { turns } from "./support/until.ts";
 
 // The preload's holds for the first file of a run alone.
@@ -21,26 +27,6 @@ const KIB = 1024;
 function directory(): { path: string } & Disposable {
   const path = mkdtempSync(join(tmpdir(), "bun-uring-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
-}
-
-function planOf(random: Random, most: number): Plan {
-  const bytes = random.bytes(random.size(1, most));
-  const pieces: number[] = [];
-  for (let left = bytes.length; left > 0; left -= pieces.at(-1) ?? 0) {
-    pieces.push(random.chance(0.3) ? left : random.size(1, left));
-  }
-  return { bytes, pieces, halfClose: random.chance(0.5) };
-}
-
-/** Every client gets back its own bytes, all of them, in order. */
-async function expectEchoes(echoes: Promise<Buffer>[], plans: readonly Plan[]): Promise<void> {
-  const received = await Promise.all(echoes);
-  received.forEach((bytes, i) => {
-    const sent = plans[i]?.bytes as Buffer;
-    // Not toEqual: a difference would print a quarter of a megabyte.
-    expect([i, bytes.length]).toEqual([i, sent.length]);
-    expect([i, Buffer.compare(bytes, sent)]).toEqual([i, 0]);
-  });
 }
 
 const PAIRINGS: { server: Kind; client: Kind }[] = [

@@ -2,9 +2,11 @@
 // kernel did not take and stops reading meanwhile; a client sends its bytes in pieces and collects
 // what comes back until the peer's FIN.
 
+import { expect } from "bun:test";
 import * as net from "node:net";
 import { connect, listen, type BinaryType, type Ring, type Socket } from "../../ts/index.ts";
 import { End, writeAll } from "./pair.ts";
+import type { Random } from "./random.ts";
 
 /** Where an echo server listens. */
 export type Place = { hostname: string; port: number } | { unix: string };
@@ -164,4 +166,28 @@ async function nodeEchoClient(place: Place, plan: Plan): Promise<Buffer> {
   socket.end();
   await closed.promise;
   return Buffer.concat(chunks);
+}
+
+/** Bytes of a random number, cut into random pieces. */
+export function planOf(random: Random, most: number): Plan {
+  const bytes = random.bytes(random.size(1, most));
+  const pieces: number[] = [];
+  for (let left = bytes.length; left > 0; left -= pieces.at(-1) ?? 0) {
+    pieces.push(random.chance(0.3) ? left : random.size(1, left));
+  }
+  return { bytes, pieces, halfClose: random.chance(0.5) };
+}
+
+/** Every client gets back its own bytes, all of them, in order. */
+export async function expectEchoes(
+  echoes: Promise<Buffer>[],
+  plans: readonly Plan[],
+): Promise<void> {
+  const received = await Promise.all(echoes);
+  received.forEach((bytes, i) => {
+    const sent = plans[i]?.bytes as Buffer;
+    // Not toEqual: a difference would print a quarter of a megabyte.
+    expect([i, bytes.length]).toEqual([i, sent.length]);
+    expect([i, Buffer.compare(bytes, sent)]).toEqual([i, 0]);
+  });
 }
