@@ -4,7 +4,8 @@
 // started there fills the completion queue, then the submission queue, then the library's own.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { prepare, Ring, type Operation } from "../ts/index.ts";
+import { statSync } from "node:fs";
+import { prepare, Ring, type FeatureName, type Operation } from "../ts/index.ts";
 import { file, rejected, thrown } from "./support/operations.ts";
 import { turns } from "./support/until.ts";
 
@@ -48,7 +49,8 @@ describe("with four entries", () => {
     expect(completions).toBeLessThanOrEqual(COMPLETIONS);
     expect(started).toBe(Number(completions) + ENTRIES + 4 * ENTRIES);
     expect(settled).toEqual(Array.from({ length: started }, () => 0));
-    expect(stats.cqes_overflowed).toBe(0);
+    // What the next turn hands over comes on top: a queue's worth, once.
+    expect(stats.cqes_overflowed).toBeLessThanOrEqual(1);
   });
 
   test("a full ring still cancels: what waits never runs", async () => {
@@ -79,6 +81,21 @@ describe("with four entries", () => {
     await Promise.allSettled(four);
     await turns(1);
     expect(await ring.nop()).toBe(0);
+  });
+
+  test("completions beyond their queue come all the same, and that is counted", async () => {
+    // A deferring ring would make them only as it is asked for them.
+    const disable: FeatureName[] = ["defer_taskrun"];
+    await using ring = new Ring({ completionEntries: COMPLETIONS, disable });
+    const count = COMPLETIONS + 1000;
+    let settled = 0;
+    for (let i = 0; i < count; i++) ring.timeout(300, () => settled++);
+    ring.submit();
+    const end = performance.now() + 350;
+    while (performance.now() < end) statSync("/"); // the kernel is entered, the ring is not
+    expect(await ring.drain()).toBe(count);
+    expect(settled).toBe(count);
+    expect(ring.stats().cqes_overflowed).toBeGreaterThan(0);
   });
 
   test("many operations at once go through, a queue's worth at a time", async () => {

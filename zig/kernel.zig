@@ -91,7 +91,7 @@ fn Contract(comptime Self: type) type {
         cq_queued: fn (*const Self) u32,
         /// Free entries of it; without one the kernel keeps what completes in its own memory.
         cq_room: fn (*const Self) u32,
-        /// Completions that the kernel had to keep outside the queue so far.
+        /// How often the kernel had to keep completions outside of the queue.
         overflowed: fn (*const Self) u32,
         /// Makes `memory` (16 bytes an entry, page-aligned) the provided-buffer ring of a group.
         buffer_ring_register: fn (*Self, BufferGroup, memory: []align(4096) u8, entries: u32) i32,
