@@ -46,3 +46,13 @@ test("what the kernel has not given back in time is told, and its memory is nobo
   expect((await rejected(owned)).buffer).toBeUndefined();
   expect([ring.closed, ring.pendingCount]).toEqual([true, 0]);
 });
+
+test("ten thousand timers end within the time that close has by default", async () => {
+  const logged: string[] = [];
+  const ring = new Ring({ onLog: (message) => logged.push(message) });
+  const results = new Set<number>();
+  for (let i = 0; i < 10_000; i++) ring.timeout(60_000 + i, (result) => results.add(result));
+  ring.submit();
+  await ring.close({ cancel: true });
+  expect([[...results], logged]).toEqual([[-125], []]);
+});

@@ -31,8 +31,10 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
     engine.posts.shut();
     engine.datagrams.end_all(engine);
     engine.batch = null;
-    for (0..engine.operations.fresh) |index| {
-        const slot: u32 = @intCast(index);
+    // From the end, as each request goes in front: the kernel finds its oldest timer first.
+    var slot = engine.operations.fresh;
+    while (slot > 0) {
+        slot -= 1;
         if (!engine.operations.is_claimed(slot)) continue;
         _ = calls.cancel(engine, slot, engine.operations.generation(slot));
     }

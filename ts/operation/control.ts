@@ -211,7 +211,10 @@ export class ControlOperations extends Waiting {
   /** @internal */
   cancelPending(fits: (operation: Operation<unknown>) => boolean): number {
     let asked = 0;
-    for (const operation of this.operations) {
+    // From the end: each request goes in front of the others, and the kernel finds the oldest of
+    // its timers at once but walks past all of them to the youngest.
+    for (let index = this.operations.length - 1; index >= 0; index--) {
+      const operation = this.operations[index];
       if (operation !== undefined && fits(operation) && operation.cancel()) asked++;
     }
     return asked;
