@@ -7,13 +7,13 @@
 import { Shut } from "./abi.ts";
 import type { HandlerResult } from "./completion.ts";
 import { argumentError, checkBoolean, UringError } from "./errors.ts";
+import { Lending } from "./lending.ts";
 import { native } from "./native.ts";
-import { Sending } from "./sending.ts";
 
 /** Seconds that a 32-bit number of milliseconds holds: 49 days. */
 const TIMEOUT_MAX_S = 0xffff_ffff / 1000;
 
-export abstract class Closing<Data> extends Sending<Data> implements Disposable, AsyncDisposable {
+export abstract class Closing<Data> extends Lending<Data> implements Disposable, AsyncDisposable {
   /** The rest of the last bytes, and what comes after them. */
   #rest: Uint8Array | null = null;
   #next: typeof Shut.end | typeof Shut.close = Shut.end;

@@ -24,6 +24,8 @@ export class UringError extends Error {
   readonly phase: ErrorPhase;
   /** The memory that was handed in, given back: what `read` and `write` were called with. */
   declare buffer?: unknown;
+  /** Of a send in a connection's queue: how much of it was sent, to the byte. */
+  declare bytes?: number;
   /** Members of a batch that were started before it was given up; each hands its buffer back. */
   declare operations?: readonly unknown[];
   /** Of the error that ended a ring: what `ring.inspect()` said then. */

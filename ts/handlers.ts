@@ -6,6 +6,7 @@
 
 import type { Buffer } from "node:buffer";
 import { argumentError, checkBoolean, checkInteger } from "./errors.ts";
+import { readZeroCopyThreshold } from "./ring_options.ts";
 import type { Socket } from "./socket.ts";
 
 /** What `data` is given. "borrowed" lends the receive buffer itself until the handler returns. */
@@ -55,6 +56,13 @@ export interface SharedOptions {
    * connection is reset, and its `close` handler told so. Default 30 000; 0 is without a bound.
    */
   closeTimeout?: number;
+  /** Bytes that may be queued before `write` takes less. Default: the ring's `highWaterMark`. */
+  highWaterMark?: number;
+  /**
+   * Bytes from which on `send`, `writev` and `chain` send without a copy; `Infinity` is never.
+   * Default: the ring's `zeroCopyThreshold`.
+   */
+  zeroCopyThreshold?: number;
 }
 
 /** Handlers after checking, the same shape for every user. */
@@ -70,6 +78,9 @@ export interface Handlers {
   binaryType: BinaryType;
   readonly allowHalfOpen: boolean;
   readonly closeTimeout: number;
+  /** 0 where the ring's holds. */
+  readonly highWaterMark: number;
+  readonly zeroCopyMin: number;
 }
 type Handler = ((socket: unknown) => Handled) | undefined;
 
@@ -83,12 +94,17 @@ const CLOSE_TIMEOUT_MS = 30_000;
 export function readHandlers(
   operation: string,
   socket: unknown,
-  { allowHalfOpen = false, closeTimeout = CLOSE_TIMEOUT_MS }: SharedOptions,
+  options: SharedOptions,
 ): Handlers {
+  const { allowHalfOpen = false, closeTimeout = CLOSE_TIMEOUT_MS, highWaterMark } = options;
   const given = readCalled(operation, socket);
   checkBoolean(operation, "allowHalfOpen", allowHalfOpen);
   checkInteger(operation, "closeTimeout", closeTimeout, 0, 0xffff_ffff);
-  return { ...given, allowHalfOpen, closeTimeout };
+  const mark = highWaterMark === undefined
+    ? 0
+    : checkInteger(operation, "highWaterMark", highWaterMark, 1, 1 << 30);
+  const zeroCopyMin = readZeroCopyThreshold(operation, options.zeroCopyThreshold);
+  return { ...given, allowHalfOpen, closeTimeout, highWaterMark: mark, zeroCopyMin };
 }
 
 /** Puts other handlers in the place of all that were there. */
@@ -100,7 +116,7 @@ export function reloadHandlers(handlers: Handlers, options: unknown): void {
 function readCalled(
   operation: string,
   socket: unknown,
-): Omit<Handlers, "allowHalfOpen" | "closeTimeout"> {
+): Omit<Handlers, keyof SharedOptions | "zeroCopyMin"> {
   if (typeof socket !== "object" || socket === null) {
     throw argumentError(operation, "socket", "an object with handlers", socket);
   }

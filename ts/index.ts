@@ -27,6 +27,7 @@ export type {
 } from "./datagram_options.ts";
 export { UringError, type ErrorCode, type ErrorPhase } from "./errors.ts";
 export type { BinaryType, BinaryTypes, Reload, SocketHandler } from "./handlers.ts";
+export type { ChainOptions, SendOneOptions, SendOptions } from "./lending.ts";
 export {
   listen,
   type Listener,
@@ -74,4 +75,5 @@ export type { BackendName, FeatureName, OperationName, RingOptions } from "./rin
 export type { Socket } from "./socket.ts";
 export type { FileStatus } from "./statx.ts";
 export type { Latency, RingStats } from "./stats.ts";
+export type { ChainResult } from "./stream_cargo.ts";
 export type { Watch, WatchEvent, WatchHandler } from "./watch.ts";

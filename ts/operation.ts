@@ -36,6 +36,8 @@ export interface Cargo<T> {
   readonly input: Uint8Array | Float64Array | null;
   /** What is handed back on success and on error. */
   readonly buffer: unknown;
+  /** Bytes that were sent all the same, for the error. */
+  readonly sent?: number;
   /** Takes the memory and writes its arguments; throws what forbids it. */
   board(engine: Engine, kind: string, fd: number): void;
   /** The last completion is in, or nothing was submitted (`index` -1): all is given back. */
@@ -65,7 +67,11 @@ const SHOWN: Partial<Record<OperationName, string>> = {
   sync_file_range: "syncFileRange",
 };
 
+/** A chain of sends in a connection's queue, which is no kind of the library's. */
+export const CHAIN_KIND = NAMES.length as OperationKind;
+
 function nameOf(kind: number): string {
+  if (kind === CHAIN_KIND) return "chain";
   const name = NAMES[kind] as OperationName;
   return SHOWN[name] ?? name;
 }
@@ -254,6 +260,7 @@ export class Operation<T = number>
     const limited = (this.#state & LIMITED) !== 0;
     const error = completionError(this.#result, this.kind, this.fd, limited);
     if (this.#cargo?.buffer !== undefined) error.buffer = this.#cargo.buffer;
+    if (this.#cargo?.sent !== undefined) error.bytes = this.#cargo.sent;
     const signal = this.#rare?.signal;
     if (error.name === "AbortError" && signal?.aborted) error.cause = signal.reason;
     return error;
@@ -388,6 +395,12 @@ export function callbackOf(
   throw argumentError(kind, "callback", "a function", found);
 }
 
+/** The connection in whose queue a send lies, by slot and generation. */
+export interface Stream {
+  readonly index: number;
+  readonly generation: number;
+}
+
 /** Starts what the argument words say, together with `cargo` and the options of all operations. */
 export function launch<T>(
   engine: Engine,
@@ -396,8 +409,9 @@ export function launch<T>(
   cargo: Cargo<T> | null,
   options: OperationOptions,
   callback: Callback<never> | undefined,
+  stream?: Stream,
 ): Operation<T> {
-  if (options === NO_OPTIONS) return start(engine, kind, fd, cargo, callback);
+  if (options === NO_OPTIONS) return start(engine, kind, fd, cargo, callback, stream);
   const { serial } = engine.memory.arguments;
   const { signal, timeout } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
@@ -421,7 +435,7 @@ export function launch<T>(
     still.accompany(signal, timeout);
     return still.stillborn(-ERRNO.ECANCELED);
   }
-  const operation = start(engine, kind, fd, cargo, callback);
+  const operation = start(engine, kind, fd, cargo, callback, stream);
   operation.accompany(signal, timeout);
   return operation;
 }
@@ -432,6 +446,7 @@ function start<T>(
   fd: number,
   cargo: Cargo<T> | null,
   callback: Callback<never> | undefined,
+  stream: Stream | undefined,
 ): Operation<T> {
   const { integers } = engine.memory.arguments;
   integers[WORDS.options] = (integers[WORDS.options] ?? 0) | engine.linkBits;
@@ -442,7 +457,10 @@ function start<T>(
   } else {
     cargo.board(engine, nameOf(kind), fd);
     const { input } = cargo;
-    index = native.bu_operation_start(handle, kind, input, input === null ? 0 : input.byteLength);
+    const length = input === null ? 0 : input.byteLength;
+    index = stream === undefined
+      ? native.bu_operation_start(handle, kind, input, length)
+      : native.bu_connection_send(handle, stream.index, stream.generation, input, length);
   }
   if (index < 0) {
     cargo?.land(engine, -1, index);

@@ -36,6 +36,11 @@ export interface RingOptions {
   /** Bytes that one connection may have queued before `write` takes less. Default 256 KiB. */
   highWaterMark?: number;
   /**
+   * Bytes from which on `socket.send` and its like send without a copy; `Infinity` is never, and
+   * the default.
+   */
+  zeroCopyThreshold?: number;
+  /**
    * Features to treat as refused, and operations to do by plain system calls, besides those in
    * BUN_URING_DISABLE.
    */
@@ -57,6 +62,14 @@ const NUMERIC_OPTIONS = {
   highWaterMark: ["high_water_mark", 1, 1 << 30],
 } as const;
 
+const ZERO_COPY_NEVER = 0xffff_ffff;
+
+/** 0 stands for unset. */
+export function readZeroCopyThreshold(operation: string, threshold: unknown): number {
+  if (threshold === undefined) return 0;
+  if (threshold === Number.POSITIVE_INFINITY) return ZERO_COPY_NEVER;
+  return checkInteger(operation, "zeroCopyThreshold", threshold, 1, ZERO_COPY_NEVER);
+}
 
 export function readOptions(options: RingOptions): RingOptionWords {
   if (typeof options !== "object" || options === null) {
@@ -71,6 +84,7 @@ export function readOptions(options: RingOptions): RingOptionWords {
   }
   const words = readDisabled(options.disable);
   words.backend = readBackend(options.backend);
+  words.zero_copy_min = readZeroCopyThreshold("Ring", options.zeroCopyThreshold);
   for (const [name, [word, least, most]] of Object.entries(NUMERIC_OPTIONS)) {
     const value = options[name as keyof typeof NUMERIC_OPTIONS];
     if (value !== undefined) words[word] = checkInteger("Ring", name, value, least, most);

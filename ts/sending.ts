@@ -12,9 +12,14 @@ import { native } from "./native.ts";
 export abstract class Sending<Data> extends Connection<Data> {
   #bytesWritten = 0;
 
-  /** Bytes that `write` and `end` took. */
+  /** Bytes that `write` and `end` took, and that sends and chains have sent. */
   get bytesWritten(): number {
     return this.#bytesWritten;
+  }
+
+  /** @internal */
+  wrote(bytes: number): void {
+    this.#bytesWritten += bytes;
   }
 
   /**
@@ -44,7 +49,7 @@ export abstract class Sending<Data> extends Connection<Data> {
     const { handle, loop } = this.ring;
     const taken = native.bu_connection_write(handle, this.index, this.generation, bytes, length);
     if (taken < 0) return -1; // broken: `close` is on its way and says why
-    this.#bytesWritten += taken;
+    this.wrote(taken);
     loop.touch();
     return taken;
   }

@@ -15,6 +15,7 @@ const send_chain = @import("send_chain.zig");
 const staging = @import("staging.zig");
 const settling = @import("send_settling.zig");
 const socket = @import("operation/connection.zig");
+const mutation = @import("testing/mutation.zig");
 const Connection = @import("connection.zig").Connection;
 const Engine = @import("engine.zig").Engine;
 const Kind = @import("operation.zig").Kind;
@@ -28,9 +29,11 @@ const loan_window = 4;
 pub fn push(connection: *Connection, engine: *Engine, index: u32, slot: u32) void {
     const sending = &connection.sending;
     const segment = engine.segments.at(slot);
-    segment.before = sending.staged;
     segment.queued = true;
-    sending.staged = .{};
+    if (!mutation.is(.overtake)) {
+        segment.before = sending.staged;
+        sending.staged = .{};
+    }
     if (sending.tail == none) {
         sending.head = slot;
     } else {
@@ -46,7 +49,12 @@ pub fn push(connection: *Connection, engine: *Engine, index: u32, slot: u32) voi
 pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
     const sending = &connection.sending;
     settling.drop_ended(connection, engine);
-    if (sending.corked or sending.is_empty()) return true;
+    if (sending.is_empty()) {
+        // What was cancelled has no CQE that would tell of room.
+        if (sending.wants_drain) engine.starved.push(&engine.connections, index);
+        return true;
+    }
+    if (sending.corked) return true;
     if (sending.head == none) return sending_file.submit_staged(connection, engine, index);
     const segment = engine.segments.at(sending.head);
     if (segment.before.is_empty() and goes_alone(connection, engine, segment)) {
@@ -196,7 +204,8 @@ fn submit_window(
         const lends = may_lend(connection, engine, segment, piece.len);
         if (lends and segment.chain.may_promise(place)) make_lent(engine, sqe);
         // Link flags are set when the SQE is made, never afterwards.
-        if (position + 1 < count) sqe.flags |= seam.sqe_flag.io_link;
+        const linked = position + 1 < count and !mutation.is(.unlink_members);
+        if (linked) sqe.flags |= seam.sqe_flag.io_link;
     }
     fly(sending, engine, segment);
     return true;

@@ -13,6 +13,7 @@ const segments = @import("segment.zig");
 const sending_file = @import("sending.zig");
 const send_chain = @import("send_chain.zig");
 const submission = @import("submission.zig");
+const mutation = @import("testing/mutation.zig");
 const Connection = @import("connection.zig").Connection;
 const Engine = @import("engine.zig").Engine;
 const Segment = segments.Segment;
@@ -153,7 +154,8 @@ fn on_break(
         else => {},
     }
     if (segment.cancelled) return conclude(engine, slot, segment, errno.canceled);
-    if (segment.reports) conclude(engine, slot, segment, code);
+    const reports = segment.reports or mutation.is(.drop_remainder) and code == ended_short;
+    if (reports) conclude(engine, slot, segment, code);
     // -ECANCELED comes from our own cancel, which has set the reason already.
     if (code < 0 and code != errno.canceled and code != errno.intr) {
         connection.fail(engine, index, code);
@@ -189,6 +191,7 @@ fn on_notification(
 /// The outcome is known; its owner is told once the memory is free.
 fn conclude(engine: *Engine, slot: u32, segment: *Segment, result: i32) void {
     segment.conclude(result);
+    if (mutation.is(.keep_loan) and segment.copied) return;
     if (segment.owner != .none and segment.is_free()) {
         engine.finished.push(&engine.segments, slot);
     }
@@ -226,6 +229,7 @@ pub fn cancel(engine: *Engine, slot: u32) void {
     const segment = engine.segments.at(slot);
     if (segment.cancelled or segment.over) return;
     segment.cancelled = true;
+    if (mutation.is(.ignore_send_cancel)) return conclude(engine, slot, segment, errno.canceled);
     const index = segment.connection;
     const connection = engine.connections.find(index, segment.generation) orelse return;
     engine.mark(index);

@@ -43,4 +43,5 @@ test {
     _ = @import("testing/mailbox_tests.zig");
     _ = @import("testing/pattern.zig");
     _ = @import("testing/schedules.zig");
+    _ = @import("testing/stream.zig");
 }

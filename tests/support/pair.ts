@@ -76,6 +76,7 @@ export interface PairOptions {
 
 export interface Pair extends Disposable {
   /** On a path its port is undefined, all the same. */
+  ring: Ring;
   listener: TCPSocketListener;
   server: Socket;
   client: Socket;
@@ -114,6 +115,7 @@ export async function pair(options: PairOptions = {}): Promise<Pair> {
   });
   const server = await accepted.promise;
   return {
+    ring: listener.ring,
     listener,
     server,
     client,

@@ -9,6 +9,8 @@ const std = @import("std");
 const abi = @import("../abi.zig");
 const seam = @import("../kernel.zig");
 const pattern = @import("pattern.zig");
+const Send = @import("sends.zig").Send;
+const Stream = @import("stream.zig").Stream;
 const errno = seam.errno;
 
 pub const Failure = error{Violation};
@@ -33,11 +35,9 @@ pub const Connection = struct {
     stage: Stage = .none,
     was_open: bool = false,
     generation: u32 = 0,
-    /// Names the stream; never used twice in a run.
-    key: u64 = 0,
+    /// What it sends; its key is never used twice in a run.
+    stream: Stream = .{},
     peer: ?*Peer = null,
-    /// Bytes that `write` took.
-    written: u64 = 0,
     /// Bytes of `data` records.
     delivered: u64 = 0,
     end_seen: bool = false,
@@ -61,6 +61,8 @@ pub const Connection = struct {
     receives_less: bool = false,
     /// A write was refused because the connection is breaking: a `close` is on its way.
     breaking: bool = false,
+    /// A send failed for no reason of its own: the connection must have, too.
+    must_fail: bool = false,
     /// A call said ENOENT: the record that ends it must be among those still to be read.
     gone: bool = false,
 
@@ -81,11 +83,12 @@ pub const Connection = struct {
 
     pub fn wrote(
         connection: *Connection,
+        arena: std.mem.Allocator,
         verdict: *Verdict,
         turn: u64,
         offered: u32,
         taken: i32,
-    ) Failure!void {
+    ) error{ Violation, OutOfMemory }!void {
         if (taken < 0) {
             // The only refusals of a live connection that is not shut: it is on its way out.
             if (taken != errno.pipe and taken != errno.shutdown) {
@@ -95,7 +98,7 @@ pub const Connection = struct {
             return;
         }
         if (taken > offered) return verdict.violation("write took more than offered", .{});
-        connection.written += @intCast(taken);
+        try connection.stream.took(arena, @intCast(taken));
         if (taken == offered) return;
         if (connection.refused_first == null) connection.refused_first = turn;
         connection.refused_last = turn;
@@ -173,6 +176,9 @@ pub const Connection = struct {
     pub fn on_close(connection: *Connection, verdict: *Verdict, result: i32) Failure!void {
         try connection.expect_open(verdict, "close");
         connection.stage = .over;
+        if (result == 0 and connection.must_fail) {
+            return verdict.violation("a send failed on a sound connection", .{});
+        }
         if (result > 0) return verdict.violation("close with result {d}", .{result});
         if (result == 0 and connection.shut == null) {
             return verdict.violation("close unasked for and without an error", .{});
@@ -197,24 +203,12 @@ pub const Peer = struct {
     key: u64,
     connection: ?*Connection = null,
     sent: u64 = 0,
-    received: u64 = 0,
     half_closed: bool = false,
     closed: bool = false,
     /// Either end sent RST or the connection broke: completeness is not owed.
     broken: bool = false,
     /// Chance out of 100 that it reads when it could.
     appetite: u8 = 50,
-
-    pub fn on_bytes(peer: *Peer, verdict: *Verdict, bytes: []const u8) Failure!void {
-        const connection = peer.connection.?;
-        if (peer.received + bytes.len > connection.written) {
-            return verdict.violation("the peer got more than was written", .{});
-        }
-        if (!pattern.matches(connection.key, peer.received, bytes)) {
-            return verdict.violation("the peer got wrong bytes at {d}", .{peer.received});
-        }
-        peer.received += bytes.len;
-    }
 
     /// FIN after the last byte, and no RST.
     pub fn on_end(peer: *const Peer, verdict: *Verdict) Failure!void {
@@ -224,11 +218,7 @@ pub const Peer = struct {
         // It connected after the time for that had passed, and was reset as well.
         if (connection.shut == null and connection.connect_limited) return;
         if (connection.shut == null) return verdict.violation("FIN unasked for", .{});
-        if (peer.received != connection.written) {
-            return verdict.violation("FIN after {d} of {d} bytes", .{
-                peer.received, connection.written,
-            });
-        }
+        connection.stream.complete = true;
     }
 };
 
@@ -243,10 +233,13 @@ pub const Operation = struct {
     cancelled: bool = false,
     is_timeout: bool = false,
     generation: u32 = 0,
+    /// It is a send in a connection's queue.
+    send: ?*Send = null,
 
     pub fn on_completion(operation: *Operation, verdict: *Verdict, result: i32) Failure!void {
         if (!operation.pending) return verdict.violation("a second completion", .{});
         operation.pending = false;
+        if (operation.send != null) return;
         if (operation.cancelled and result == errno.canceled) return;
         const expected = if (operation.is_timeout) errno.time else 0;
         if (result == expected) return;

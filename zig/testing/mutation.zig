@@ -48,6 +48,20 @@ pub const Mutation = enum {
     lose_post,
     /// A block that nobody adopts stays mapped.
     keep_delivered,
+    /// The owner of memory on loan is told at the result, not at the notification.
+    release_loan_early,
+    /// The owner of memory on loan is never told.
+    keep_loan,
+    /// Whose notification it is does not matter.
+    take_any_notification,
+    /// The members of a chain of sends are not linked.
+    unlink_members,
+    /// What was written before a send in place goes behind it.
+    overtake,
+    /// A chain that broke says so although the remainder was to be sent again.
+    drop_remainder,
+    /// A send that is cancelled in the queue goes out all the same.
+    ignore_send_cancel,
     // From here on: bugs of users' operations, which `operations.zig` must find.
     /// A member of a chain has no link to the next.
     lose_link,

@@ -73,7 +73,8 @@ fn read(schedule: *Schedule, peer: *model.Peer) Error!void {
     if (schedule.resting or schedule.chance(peer.appetite)) {
         const most = if (schedule.chance(30)) 1 + schedule.below(200) else scratch.len;
         const count = peers.receive(network, peer.id, scratch[0..most]);
-        try peer.on_bytes(&schedule.verdict, scratch[0..count]);
+        const stream = &peer.connection.?.stream;
+        try stream.on_bytes(schedule.arena, &schedule.verdict, scratch[0..count]);
     }
     const view = peers.view(network, peer.id).?;
     if (view.broken or view.reset) peer.broken = true;

@@ -10,6 +10,7 @@ const seam = @import("../kernel.zig");
 const model = @import("model.zig");
 const pattern = @import("pattern.zig");
 const loans = @import("loans.zig");
+const sends = @import("sends.zig");
 const peer_side = @import("peer_side.zig");
 const posters = @import("posters.zig");
 const Schedule = @import("schedule.zig").Schedule;
@@ -22,7 +23,9 @@ const Error = error{ Violation, OutOfMemory };
 pub fn act(schedule: *Schedule) Error!void {
     if (schedule.resting) return;
     switch (schedule.below(100)) {
-        0...44 => try write(schedule),
+        0...29 => try write(schedule),
+        30...41 => try send(schedule),
+        42...44 => cork(schedule),
         45...50 => try shut(schedule),
         51...53 => pause(schedule),
         54...55 => try set_timeout(schedule),
@@ -68,7 +71,7 @@ fn write(schedule: *Schedule) Error!void {
     const index = pick(schedule) orelse return;
     const connection = schedule.connections[index].?;
     const len = write_size(schedule);
-    const bytes = pattern.bytes(connection.key, connection.written, len);
+    const bytes = connection.stream.next(len);
     const taken = calls.connection_write(
         schedule.engine,
         index,
@@ -78,9 +81,19 @@ fn write(schedule: *Schedule) Error!void {
     );
     if (connection.is_gone(taken)) return;
     if (connection.is_writable()) {
-        return connection.wrote(&schedule.verdict, schedule.turns, len, taken);
+        const verdict = &schedule.verdict;
+        return connection.wrote(schedule.arena, verdict, schedule.turns, len, taken);
     }
     if (taken >= 0) return schedule.verdict.violation("a shut connection took a write", .{});
+}
+
+fn send(schedule: *Schedule) Error!void {
+    if (pick(schedule)) |index| try sends.start(schedule, index);
+}
+
+fn cork(schedule: *Schedule) void {
+    const index = pick(schedule) orelse return;
+    sends.cork(schedule, index, schedule.connections[index].?, schedule.chance(30));
 }
 
 fn shut(schedule: *Schedule) Error!void {
@@ -167,7 +180,7 @@ fn add(schedule: *Schedule, index: u32, generation: u32) Error!*model.Connection
         return schedule.verdict.violation("a slot in use was given out", .{});
     };
     const connection = try schedule.arena.create(model.Connection);
-    connection.* = .{ .generation = generation, .key = schedule.prng.next() };
+    connection.* = .{ .generation = generation, .stream = .{ .key = schedule.prng.next() } };
     schedule.connections[index] = connection;
     try schedule.all.append(schedule.arena, connection);
     return connection;
@@ -224,6 +237,7 @@ fn cancel(schedule: *Schedule) void {
     if (!operation.pending) return;
     _ = calls.cancel(schedule.engine, index, operation.generation);
     operation.cancelled = true;
+    if (operation.send) |self| self.connection.stream.cancel(self.chunk);
 }
 
 /// Handles of slots that are over, or never were, are refused and change nothing.
@@ -307,7 +321,8 @@ pub fn end_all(schedule: *Schedule) Error!void {
         listener.stopped = true;
     }
     for (&schedule.operations, 0..) |*operation, index| {
-        if (!operation.pending) continue;
+        // Sends go before the end of their connection.
+        if (!operation.pending or operation.send != null) continue;
         _ = calls.cancel(schedule.engine, @intCast(index), operation.generation);
         operation.cancelled = true;
     }
@@ -322,6 +337,9 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
             const operation = &schedule.operations[record.index];
             if (operation.generation != record.generation) {
                 return verdict.violation("a completion of another generation", .{});
+            }
+            if (operation.send != null) {
+                try sends.on_completion(schedule, operation, record.index, record.result);
             }
             try operation.on_completion(verdict, record.result);
         },

@@ -46,6 +46,9 @@ pub const Faults = struct {
     short: u16 = 0,
     /// An operation has nothing to say for up to a tenth of a second.
     slow: u16 = 0,
+    /// A zero-copy send is refused (-EOPNOTSUPP, -ENOBUFS): the socket cannot, or no memory may be
+    /// locked.
+    zero_copy: u16 = 0,
     /// A zero-copy send is copied: its notification waits for no peer.
     copied: u16 = 0,
     /// A notification that could come is left for a later enter.

@@ -143,6 +143,11 @@ pub fn send(kernel: *Simulated, operation: *Operation) void {
         kernel.network.break_socket(operation.socket, errno.connreset);
     }
     if (operation.total == 0) return finish(kernel, operation, 0);
+    const first = operation.done == 0 and zero_copy.is_zero_copy(operation);
+    if (first and kernel.fate.strikes("zero_copy")) {
+        const refusals = [_]i32{ errno.notsup, errno.nobufs, errno.nomem };
+        return finish(kernel, operation, kernel.fate.one_of(i32, &refusals));
+    }
     while (operation.done < operation.total) {
         const bytes = rest_of_part(operation);
         switch (kernel.network.send(operation.socket, bytes)) {

@@ -63,7 +63,7 @@ test "a million operations of every kind end once each and leave nothing behind"
     if (poison.is_watched()) return;
     var buffer: [16384]u8 = undefined;
     var writer: std.Io.Writer = .fixed(&buffer);
-    const demanded = summary.seen.demand(&writer, coverage.absent, coverage.count_min);
+    const demanded = summary.seen.demand(&writer, coverage.absent, coverage.count_min_of);
     // Always shown: how often each end was met is part of what the run says.
     std.debug.print("{s}", .{writer.buffered()});
     try demanded;
