@@ -250,7 +250,8 @@ pub const Settled = struct {
     pub fn release(settled: *Settled, engine: *Engine) void {
         for (settled.slots[0..settled.count]) |slot| {
             const self = &engine.operations.entries[slot].value;
-            if (self.limit == .running) continue; // it names the block until its CQE (I1)
+            // Its time limit's entry names the block until that CQE (I1).
+            if (self.limit == .running and !mutation.is(.release_limit_early)) continue;
             if (!mutation.is(.keep_block)) engine.transfers.release(&self.block);
         }
         settled.count = 0;

@@ -73,6 +73,8 @@ pub const Mutation = enum {
     lose_place,
     /// An operation's memory goes back as it settles, not a turn later.
     release_block_early,
+    /// An operation's memory goes back while the entry of its time limit names it.
+    release_limit_early,
     /// An operation's memory never goes back.
     keep_block,
     /// The answer to a cancel request ends its target.
