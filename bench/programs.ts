@@ -10,6 +10,7 @@ const output = join(root, "zig-out", "bench");
 const sources = {
   raw_uring: "bench/drivers/raw_uring.zig",
   raw_nop: "bench/drivers/raw_nop.zig",
+  raw_epoll: "bench/drivers/raw_epoll.zig",
   load: "bench/load/load.zig",
   pin: "bench/load/pin.zig",
 } as const;

@@ -50,6 +50,8 @@ const drivers: Record<string, Driver> = {
   node_net_node: node,
   bun_uring: async () => ours("bun_uring.ts"),
   bun_uring_borrowed: async () => ours("bun_uring_borrowed.ts"),
+  raw_epoll: async () => [program("raw_epoll"), anyPort],
+  bun_epoll: async () => ours("bun_epoll.ts"),
 };
 
 export const summary = "CPU time, throughput and latency of a TCP echo server on loopback";
