@@ -2,13 +2,20 @@
 // descriptors from elsewhere. Its time-out is in socket_timeout.test.ts.
 
 import { describe, expect, mock, setDefaultTimeout, spyOn, test } from "bun:test";
-import { closeSync, fstatSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import * as net from "node:net";
 import { connect, listen, Ring, UringError, type Socket } from "../ts/index.ts";
 import { rejected } from "./support/operations.ts";
 import { End, pair } from "./support/pair.ts";
-import { boundSocket, SOCK_DGRAM, SOCK_STREAM, socketPair } from "./support/raw_socket.ts";
-import { freshSocket, silentPort } from "./support/raw_socket.ts";
+import {
+  boundSocket,
+  freshSocket,
+  silentPort,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  socketPair,
+} from "./support/raw_socket.ts";
 import { turns, until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
@@ -269,16 +276,20 @@ describe("a descriptor", () => {
   const refused: [string, () => number, string][] = [
     ["that is not open", () => 9999, "EBADF"],
     ["of a file", () => openSync("/dev/null", "r"), "ENOTSOCK"],
-    ["of a datagram socket", () => socketPair(SOCK_DGRAM)[0], "EINVAL"],
-    ["that is not connected", () => freshSocket(), "ENOTCONN"],
+    ["of a datagram socket", () => socketPair(SOCK_DGRAM | SOCK_NONBLOCK)[0], "EINVAL"],
+    ["that is not connected", () => freshSocket(SOCK_STREAM | SOCK_NONBLOCK), "ENOTCONN"],
   ];
   test.each(refused)("%s is refused and stays the caller's", async (_what, make, code) => {
     await using ring = new Ring();
     const fd = make();
+    const before = code === "EBADF" ? "" : flagsOf(fd);
     const error = await rejected(connect({ fd, ring, socket: {} }));
     expect([error.code, error.operation, error.phase]).toEqual([code, "connect", "submission"]);
     expect(error.message).toContain(`descriptor ${fd}`);
-    if (code !== "EBADF") closeSync(fd);
+    if (code !== "EBADF") {
+      expect(flagsOf(fd)).toBe(before);
+      closeSync(fd);
+    }
     expect(ring.pendingCount).toBe(0);
   });
 
@@ -291,6 +302,11 @@ describe("a descriptor", () => {
     await both.atServer.received(1);
   });
 });
+
+/** Its line in /proc: O_NONBLOCK is one of them. */
+function flagsOf(fd: number): string {
+  return /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "";
+}
 
 /** dup(2), by way of /proc: a new number for the same connection. */
 function openedAgain(fd: number): number {

@@ -76,10 +76,9 @@ fn failed(outcome: i32) ?i32 {
 /// A socket from elsewhere: it listens, or is bound, or is given a port by listen(2).
 pub fn listener_adopt(engine: *Engine, fd: i32, backlog: u32) i32 {
     if (engine.fatal != 0) return engine.fatal;
-    const checked = adopt(engine, fd);
-    if (checked < 0) return checked;
-    const listening = engine.kernel.listen(fd, backlog);
-    if (listening < 0) return listening;
+    if (failed(check_stranger(engine, fd))) |code| return code;
+    if (failed(engine.kernel.listen(fd, backlog))) |code| return code;
+    if (failed(engine.kernel.adopt(fd))) |code| return code;
     const index = engine.listeners.claim() orelse return errno.nomem;
     engine.kernel.own(fd);
     engine.listeners.at(index).* = .{ .fd = fd };
@@ -89,7 +88,7 @@ pub fn listener_adopt(engine: *Engine, fd: i32, backlog: u32) i32 {
 }
 
 /// Two owners of one descriptor would close each other's connections.
-fn adopt(engine: *Engine, fd: i32) i32 {
+fn check_stranger(engine: *Engine, fd: i32) i32 {
     if (fd < 0) return errno.badf;
     for (0..engine.connections.fresh) |at| {
         const slot: u32 = @intCast(at);
@@ -103,7 +102,7 @@ fn adopt(engine: *Engine, fd: i32) i32 {
             return errno.exist;
         }
     }
-    return engine.kernel.adopt(fd);
+    return 0;
 }
 
 // Connections ----------------------------------------------------------------------------------
@@ -171,11 +170,11 @@ fn begin_connection(engine: *Engine, fd: i32, timeout_ms: u32) i32 {
 /// A connected stream socket from elsewhere: the ring's own from here on.
 pub fn connection_adopt(engine: *Engine, fd: i32) i32 {
     if (engine.fatal != 0) return engine.fatal;
-    const checked = adopt(engine, fd);
-    if (checked < 0) return checked;
+    if (failed(check_stranger(engine, fd))) |code| return code;
     var peer: seam.SocketAddress = undefined;
-    const connected = engine.kernel.address(fd, .remote, &peer);
-    if (connected < 0) return connected;
+    if (failed(engine.kernel.address(fd, .remote, &peer))) |code| return code;
+    // Last, since it changes the descriptor.
+    if (failed(engine.kernel.adopt(fd))) |code| return code;
     const index = begin_connection(engine, fd, 0);
     if (index >= 0) engine.connections.at(@intCast(index)).adopted = true;
     return index;

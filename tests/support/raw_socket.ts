@@ -17,7 +17,7 @@ const AF_UNIX = 1;
 const AF_INET = 2;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
-const SOCK_NONBLOCK = 0o4000;
+export const SOCK_NONBLOCK = 0o4000;
 const SOCKADDR_IN_SIZE = 16;
 
 function checked(result: number, call: string): number {
@@ -46,8 +46,8 @@ export function boundSocket(kind: number, port = 0): { fd: number; port: number 
 }
 
 /** A TCP socket that is neither bound nor connected. */
-export function freshSocket(): number {
-  return checked(libc.socket(AF_INET, SOCK_STREAM, 0), "socket");
+export function freshSocket(kind = SOCK_STREAM): number {
+  return checked(libc.socket(AF_INET, kind, 0), "socket");
 }
 
 /** Two connected Unix sockets. */
