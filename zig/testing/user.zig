@@ -162,7 +162,24 @@ fn local(port: u32) abi.Address {
     return address;
 }
 
+/// A connected descriptor from elsewhere is handed over.
+fn adopt(schedule: *Schedule) Error!void {
+    const network = &schedule.kernel.network;
+    const made = network.pipe() orelse return;
+    network.sockets[network.find(made.fd).?].is_pipe = false;
+    try schedule.kernel.connected.append(schedule.kernel.allocator, made.peer);
+    const index = opening.connection_adopt(schedule.engine, made.fd);
+    if (index < 0) {
+        // No slot, or no answer about its address: it is still the caller's.
+        if (network.close(made.fd) != errno.badf) return;
+        return schedule.verdict.violation("a refused descriptor was closed", .{});
+    }
+    const connection = try add(schedule, @intCast(index), schedule.engine.control.generation);
+    connection.stage = .connecting;
+}
+
 fn connect(schedule: *Schedule) Error!void {
+    if (schedule.chance(15)) return adopt(schedule);
     const address = local(1 + schedule.below(1000));
     const limit_ms = if (schedule.chance(30)) 1 + schedule.below(100) else 0;
     const index = opening.connect(schedule.engine, &address, null, 0, limit_ms);
