@@ -21,6 +21,7 @@ test {
     _ = @import("kernel/address.zig");
     _ = @import("kernel/epoll/completions.zig");
     _ = @import("kernel/epoll/provided.zig");
+    _ = @import("kernel/epoll/registered.zig");
     _ = @import("kernel/epoll/timers.zig");
     _ = @import("kernel/fork.zig");
     _ = @import("kernel/simulated.zig");

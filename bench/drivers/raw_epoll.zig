@@ -1,9 +1,9 @@
 //! The limit of epoll: a TCP echo server on an honest epoll loop, without JavaScript or libc.
 //!
-//! What a good loop does: level-triggered, one receive buffer for all, a descriptor registered once,
-//! no epoll_ctl(2) per message. It receives, sends back at once, and asks epoll again when every
-//! ready connection had its turn. Only a socket that takes less than was offered keeps a copy of the
-//! rest, is watched for writing instead of reading, and goes back when the rest is gone.
+//! What a good loop does: level-triggered, one receive buffer for all, a descriptor registered
+//! once, no epoll_ctl(2) per message. It receives, sends back at once, and asks epoll again when
+//! every ready connection had its turn. Only a socket that takes less than was offered keeps a copy
+//! of the rest, is watched for writing instead of reading, and goes back when the rest is gone.
 //!
 //! Usage: `raw_epoll PORT` (port 0 = any free one). Prints `listening PORT`.
 const std = @import("std");

@@ -324,10 +324,10 @@ fn report(load: *const Load, elapsed_ns: u64, server_ns: ?u64) void {
         "{{\"messages\":{d},\"seconds\":{d:.6},\"bytes\":{d},\"p50_us\":{d:.1}," ++
             "\"p99_us\":{d:.1},\"max_us\":{d:.1},\"errors\":{d},\"server_cpu_us\":",
         .{
-            load.messages,               seconds,
-            load.messages * load.options.size,
-            load.latency.quantile_us(0.50), load.latency.quantile_us(0.99),
-            load.latency.max_us(),       load.errors,
+            load.messages,                     seconds,
+            load.messages * load.options.size, load.latency.quantile_us(0.50),
+            load.latency.quantile_us(0.99),    load.latency.max_us(),
+            load.errors,
         },
     );
     if (server_ns) |ns| {

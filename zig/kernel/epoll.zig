@@ -17,9 +17,11 @@ const socket_call = @import("socket_call.zig");
 const socket_option = @import("socket_option.zig");
 const chains = @import("epoll/chains.zig");
 const operations = @import("epoll/operation.zig");
+const Buffers = @import("epoll/registered.zig").Buffers;
 const Completions = @import("epoll/completions.zig").Completions;
 const Descriptors = @import("epoll/descriptors.zig").Descriptors;
 const Provided = @import("epoll/provided.zig").Provided;
+const Events = @import("epoll/events.zig").Events;
 const Timers = @import("epoll/timers.zig").Timers;
 const Wake = @import("epoll/wake.zig").Wake;
 const SocketAddress = @import("address.zig").SocketAddress;
@@ -31,17 +33,6 @@ pub const Config = struct {
     cq_entries: u32,
     /// Operations that wait at a time; at least `entries`. Beyond it submission is pushed back.
     operations: u32,
-};
-
-/// What epoll said last and nobody has handled yet.
-const Events = struct {
-    list: [256]linux.epoll_event,
-    next: u32 = 0,
-    count: u32 = 0,
-
-    fn is_empty(events: *const Events) bool {
-        return events.next == events.count;
-    }
 };
 
 pub const Epoll = struct {
@@ -60,12 +51,10 @@ pub const Epoll = struct {
     /// Followers in chains whose turn has come.
     starting: operations.List("on_descriptor") = .{},
     provided: std.EnumArray(seam.BufferGroup, Provided) = .initFill(.{}),
-    buffers: [buffers_max][]u8 = @splat(&.{}),
-    buffer_count: u32 = 0,
+    buffers: Buffers = .{},
 
     const Sqe = system.Sqe;
     const Cqe = system.Cqe;
-    const buffers_max = @import("../abi.zig").registered_max;
 
     pub fn open(config: Config) union(enum) { kernel: *Epoll, refused: i32 } {
         assert(config.operations >= config.entries);
@@ -114,8 +103,7 @@ pub const Epoll = struct {
             .wake = wake,
             .events = &bump.take(Events, 1)[0],
         };
-        self.events.next = 0;
-        self.events.count = 0;
+        self.events.clear();
         return 0;
     }
 
@@ -246,18 +234,8 @@ pub const Epoll = struct {
     fn look(self: *Epoll, wait_ms: u32) i32 {
         if (wait_ms == 0 and self.descriptors.watched == 0) return 0;
         if (wait_ms > 0) self.wake.set_timer(self.timers.nearest() orelse 0);
-        const events = self.events;
-        const count = system.result(linux.epoll_wait(
-            self.descriptors.epoll_fd,
-            &events.list,
-            events.list.len,
-            @intCast(wait_ms),
-        ));
-        if (count == errno.intr and wait_ms == 0) return 0;
-        if (count < 0) return count;
-        events.next = 0;
-        events.count = @intCast(count);
-        return 0;
+        const count = self.events.look(self.descriptors.epoll_fd, wait_ms);
+        return if (count == errno.intr and wait_ms == 0) 0 else @min(count, 0);
     }
 
     /// Completions that one enter hands over, as a DEFER_TASKRUN ring does (K15): the receive
@@ -266,12 +244,9 @@ pub const Epoll = struct {
 
     /// What is left stays where it is: for the next enter, or epoll tells it again.
     fn run_events(self: *Epoll) void {
-        const events = self.events;
         const enough = @min(self.completions.count + batch, self.cq_entries);
-        while (!events.is_empty()) {
-            if (self.completions.count >= enough) return;
-            const event = &events.list[events.next];
-            events.next += 1;
+        while (self.completions.count < enough) {
+            const event = self.events.take() orelse return;
             if (event.data.u64 == Wake.timer_tag) {
                 self.wake.set_timer(0);
                 continue;
@@ -308,17 +283,8 @@ pub const Epoll = struct {
     pub fn ready(self: *const Epoll) bool {
         if (self.completions.count > 0 or !self.events.is_empty()) return true;
         if (self.timers.nearest()) |at_ns| if (at_ns <= self.now_ns()) return true;
-        return self.peek();
-    }
-
-    /// A look without waiting; what it finds is kept for `enter`.
-    fn peek(self: *const Epoll) bool {
         if (self.descriptors.watched == 0) return false;
-        const events = self.events;
-        const fd = self.descriptors.epoll_fd;
-        const count = system.result(linux.epoll_wait(fd, &events.list, events.list.len, 0));
-        events.next = 0;
-        events.count = @intCast(@max(count, 0));
+        const count = self.events.look(self.descriptors.epoll_fd, 0);
         return count != 0 and count != errno.intr; // `enter` says what is wrong
     }
 
@@ -378,29 +344,15 @@ pub const Epoll = struct {
     }
 
     pub fn buffers_register(self: *Epoll, count: u32) i32 {
-        if (self.buffer_count > 0) return errno.busy;
-        if (count == 0 or count > buffers_max) return errno.inval;
-        self.buffer_count = count;
-        return 0;
+        return self.buffers.register(count);
     }
 
     pub fn buffer_set(self: *Epoll, place: u32, bytes: []u8) i32 {
-        if (place >= self.buffer_count) return errno.inval;
-        self.buffers[place] = bytes;
-        return 0;
+        return self.buffers.set(place, bytes);
     }
 
     pub fn buffers_unregister(self: *Epoll) void {
-        @memset(&self.buffers, &.{});
-        self.buffer_count = 0;
-    }
-
-    /// Whether an entry's bytes lie in the registered buffer that it names.
-    pub fn holds_buffer(self: *const Epoll, named: *const Sqe) bool {
-        if (named.buf_index >= self.buffer_count) return false;
-        const buffer = self.buffers[named.buf_index];
-        const offset = std.math.sub(u64, named.addr, @intFromPtr(buffer.ptr)) catch return false;
-        return offset <= buffer.len and named.len <= buffer.len - offset;
+        self.buffers.unregister();
     }
 
     pub fn supports(_: *const Epoll, opcode: system.Op) bool {

@@ -39,7 +39,7 @@ fn move(kernel: *Epoll, operation: *Operation, way: Way) Outcome {
         else => one_part: {
             const fixed = sqe.opcode == .READ_FIXED or sqe.opcode == .WRITE_FIXED;
             // An update of the table is for those that start after it.
-            const holds = !fixed or operation.tried or kernel.holds_buffer(sqe);
+            const holds = !fixed or operation.tried or kernel.buffers.hold(sqe);
             if (!holds) return .{ .done = errno.fault };
             one = .{.{ .base = attempts.bytes_at(sqe.addr), .len = sqe.len }};
             break :one_part &one;
