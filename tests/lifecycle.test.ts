@@ -15,7 +15,7 @@ setDefaultTimeout(30_000);
 // Ring -----------------------------------------------------------------------------------------
 
 const RING_INTERNAL = [
-  "arm", "assertOpen", "cancelPending", "claimedGeneration", "describePending", "disarm",
+  "arm", "assertOpen", "busy", "cancelPending", "claimedGeneration", "describePending", "disarm",
   "draining", "end", "gone", "hardLink", "landed", "latch", "launched", "log", "opened", "orphan",
   "prepareFile", "pump", "referenced", "turnNow", "wake",
 ];
@@ -98,6 +98,10 @@ const RING: Record<string, RingRow> = {
   sendmsg: starts((ring) => ring.sendmsg(9999, [bytes()])),
   recvmsg: starts((ring) => ring.recvmsg(9999, [bytes()])),
   shutdown: starts((ring) => ring.shutdown(9999)),
+  // Posts.
+  token: [(ring) => ring.token.unref(), "object", "object", ...down],
+  post: [(ring) => ring.post(1, 1), "undefined", "undefined", ...down],
+  onPost: [(ring) => ring.onPost(1, () => {}), "object", "object", ...down],
   watch: [(ring) => ring.watch(9999, "read", null, () => {}), "object", "object", ...down],
   // The end; last, since it is one. A closed descriptor needs an open ring, the ring's end none.
   close: [(ring) => ring.close({ cancel: true }), "promise", "promise", "promise", "promise"],

@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x37a53827;
+export const ABI_HASH = 0x86e5a82f;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -15,6 +15,7 @@ export const SCRATCH_SIZE = 65536;
 export const ADDRESS_TEXT_MAX = 108;
 export const DATAGRAM_SOCKETS_MAX = 1024;
 export const DATAGRAM_SIZE_MAX = 65536;
+export const BLOCK_HEADER_SIZE = 4096;
 export const RECEIVE_BUFFER_SIZE_MAX = 1048576;
 export const RECEIVE_BUFFERS_MAX = 32768;
 export const NO_LISTENER = 4294967295;

@@ -52,6 +52,12 @@ export interface DatagramReceiver {
   onClosed(result: number): void;
 }
 
+/** Whom posts concern; `post.ts` implements it. */
+export interface PostReceiver {
+  /** `data` is the number, or the address of a block. */
+  onPost(key: number, data: number, isBlock: boolean): HandlerResult;
+}
+
 /** Whom the records concern, and how far they are dispatched; `engine.ts` implements it. */
 export interface Receivers {
   readonly memory: Memory;
@@ -59,6 +65,7 @@ export interface Receivers {
   readonly connections: (ConnectionReceiver | undefined)[];
   readonly listeners: (ListenerReceiver | undefined)[];
   readonly datagrams: (DatagramReceiver | undefined)[];
+  readonly posts: PostReceiver | null;
   /** A connection whose listener nobody knows any more. */
   orphan(index: number, generation: number): void;
   /** The records of the last turn: the next one to dispatch, and their number. */
@@ -112,6 +119,7 @@ export function drain(ring: Receivers, deadline: number): void {
 function dispatch(records: Int32Array, at: number, ring: Receivers): void {
   const event = records[at + RECORD_WORDS.event] as Event;
   const index = records[at + RECORD_WORDS.index] as number;
+  if (event === Event.post || event === Event.post_block) return post(records, at, ring, event);
   if (event >= Event.datagram) return tell(records, at, ring, event, index);
   if (event === Event.listener_closed) {
     ring.listeners[index]?.onClosed(records[at + RECORD_WORDS.result] as number);
@@ -129,6 +137,18 @@ function dispatch(records: Int32Array, at: number, ring: Receivers): void {
     if (typeof outcome === "object" && outcome !== null) watch(receiver, outcome);
   } catch (error) {
     receiver.onThrown(error);
+  }
+  ring.calling = false;
+}
+
+function post(records: Int32Array, at: number, ring: Receivers, event: Event): void {
+  const key = (records[at + RECORD_WORDS.extra] as number) >>> 0;
+  const data = ring.memory.recordDoubles[at / 2 + RECORD_WORDS.data] as number;
+  ring.calling = true;
+  try {
+    ring.posts?.onPost(key, data, event === Event.post_block);
+  } catch (error) {
+    reportUncaught(error);
   }
   ring.calling = false;
 }

@@ -16,6 +16,7 @@ import {
   type ConnectionReceiver,
   type DatagramReceiver,
   type ListenerReceiver,
+  type PostReceiver,
 } from "./completion.ts";
 import { codeOf, reportUncaught, resultError, UringError } from "./errors.ts";
 import { Loop, type Turnable } from "./loop.ts";
@@ -85,6 +86,10 @@ export class Engine implements Turnable {
   /** @internal A batch is being put together. */ batching = false;
   /** @internal */ state: RingState = "open";
   /** @internal */ waiter: Waiter | null = null;
+  /** @internal Somebody holds a token to post with. */ mayBePosted = false;
+  /** @internal A post of this thread waits for the next turn. */ posted = false;
+  /** @internal Whom posts concern, from the first of them on. */
+  posts: PostReceiver | null = null;
   /** @internal Called at each last completion: registrations that drain. */
   readonly drains = new Set<() => void>();
   readonly #onLog: ((message: string) => void) | undefined;
@@ -119,6 +124,13 @@ export class Engine implements Turnable {
   /** Operations in flight, and connections, listeners and datagram sockets that are open. */
   get pendingCount(): number {
     return this.state === "closed" ? 0 : this.openCount;
+  }
+
+  /** @internal Posts and records are left, for which nothing needs to be open. */
+  get busy(): boolean {
+    if (this.state === "closed") return false;
+    const { control } = this.memory;
+    return this.posted || this.next < this.count || (control[CONTROL_WORDS.posts] ?? 0) > 0;
   }
 
   /** Hands what is queued to the kernel at once, without waiting for the end of the turn. */
@@ -183,6 +195,7 @@ export class Engine implements Turnable {
   #turn(waitMs: number, looks = 0): number {
     const count = native.bu_ring_turn(this.handle, waitMs, looks);
     this.stamp = 0;
+    this.posted = false;
     this.next = 0;
     this.count = Math.max(count, 0);
     if (count < 0 && count !== -ERRNO.EINTR) this.latch(count);

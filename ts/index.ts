@@ -3,6 +3,7 @@
 // `listen` and `connect` have the shape of Bun's; `Ring` and its operations are the engine below.
 
 export { type Batch, type BatchResult, type Member } from "./batch.ts";
+export { NativeBlock } from "./block.ts";
 export {
   BufferPool,
   type BufferPoolOptions,
@@ -55,6 +56,14 @@ export type {
   SocketAddress,
   SocketTransferOptions,
 } from "./operation/socket.ts";
+export type {
+  PostData,
+  Poster,
+  PostHandler,
+  PostKeys,
+  PostSubscription,
+  Token,
+} from "./post.ts";
 export { prepare, type AnyPrepared, type Prepared, type PreparedKind } from "./prepare.ts";
 export {
   type BufferRegistration,

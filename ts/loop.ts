@@ -18,6 +18,8 @@ export interface Turnable {
   /** Makes the wake fd readable. */
   wake(): void;
   readonly wakeFd: number;
+  /** Work that is left though nothing is open. */
+  readonly busy: boolean;
   /** Things open, and those of them that keep the process alive. */
   readonly openCount: number;
   readonly refCount: number;
@@ -153,7 +155,9 @@ export class Loop {
   /** Decides, after each share of work, what comes next. */
   #next(): void {
     if (this.#closed) return;
-    if (this.#ring.openCount === 0) {
+    if (this.#ring.busy) {
+      this.#spin();
+    } else if (this.#ring.openCount === 0) {
       this.#state = "resting";
       this.#releaseReader();
       this.#stopTimer();

@@ -11,6 +11,7 @@ import {
   ADDRESS_WORDS,
   ARGUMENTS_SIZE,
   ARGUMENTS_WORDS,
+  BLOCK_HEADER_SIZE,
   Family,
   RECORDS_MAX,
   RECORD_SIZE,
@@ -37,6 +38,14 @@ function symbolAddress(symbol: unknown): Pointer {
 }
 
 const bufferReleased = symbolAddress(native.bu_buffer_released);
+
+const blockReleased = symbolAddress(native.bu_block_released);
+
+/** An ArrayBuffer over the bytes of a block, one owner of which its deallocator gives up. */
+export function blockBytes(block: number, length: number): ArrayBuffer {
+  const start = (block + BLOCK_HEADER_SIZE) as Pointer;
+  return viewOver(start, 0, length, block as Pointer, blockReleased);
+}
 
 /** A numeric address as `bu_*_address` and `bu_connect` have it. */
 export interface NumericAddress {

@@ -27,6 +27,15 @@ import {
 import { kindNumber, type PollEvents } from "./operation/control.ts";
 import type { Path, RenameOptions } from "./operation/path.ts";
 import { SocketOperations } from "./operation/socket.ts";
+import {
+  PostBox,
+  Poster,
+  type PostData,
+  type PostHandler,
+  type PostKeys,
+  type PostSubscription,
+  type Token,
+} from "./post.ts";
 import type { AnyPrepared } from "./prepare.ts";
 import { BufferRegistration, FileRegistration } from "./registered.ts";
 import type { OperationName, RingOptions } from "./ring_options.ts";
@@ -105,6 +114,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   readonly buffers: BufferRegistration;
   /** Registered files, in place of descriptors. */
   readonly files: FileRegistration;
+  readonly #box: PostBox;
   #closing: Promise<void> | null = null;
 
   /** Throws a `UringError` that says why if there is no ring to be had. */
@@ -112,6 +122,8 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     super(options);
     this.buffers = new BufferRegistration(this);
     this.files = new FileRegistration(this);
+    this.#box = new PostBox(this);
+    this.posts = this.#box;
     const { handle, memory } = this;
     collected.register(this, { handle, memory, log: options.onLog }, this);
   }
@@ -275,13 +287,53 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     return new Watch(this, fd, events, context, handler);
   }
 
+  // Posts --------------------------------------------------------------------------------------
+
+  /**
+   * Names the ring in other threads, for `Ring.open`: it goes through `postMessage`. From the first
+   * look on others may post, so that `wait` waits for them and the process goes on; see `Token`.
+   */
+  get token(): Token {
+    this.assertOpen("token");
+    this.mayBePosted = true;
+    return this.#box.token;
+  }
+
+  /** The ring behind a token, in any thread: to post to it, wake it up, stop it. */
+  static open(token: Token | { readonly id: number } | number): Poster {
+    return new Poster(token);
+  }
+
+  /** A post from the ring's own thread: told in a later turn, as those of others are. */
+  post(key: number, data: PostData): void {
+    this.assertOpen("post");
+    this.#box.post(key, data);
+  }
+
+  /**
+   * Tells `handler` of posts with this key, or with keys from the first to the last of a range. A
+   * key goes before ranges, a narrow range before a wide one; "EEXIST" if the same has a handler.
+   */
+  onPost<Data extends PostData = PostData>(
+    keys: PostKeys,
+    handler: PostHandler<Data>,
+  ): PostSubscription {
+    this.assertOpen("onPost");
+    return this.#box.subscribe(keys, handler as PostHandler);
+  }
+
   // What it says of itself ---------------------------------------------------------------------
 
   /** Counters since the ring was opened. */
   stats(): RingStats {
     this.assertOpen("stats");
     const counters = readCounters(this.#counters());
-    return { ...counters, in_flight: this.flying, descriptors_reclaimed: this.reclaimed };
+    return {
+      ...counters,
+      in_flight: this.flying,
+      descriptors_reclaimed: this.reclaimed,
+      posts_unhandled: this.#box.unhandled,
+    };
   }
 
   /** All zero of a ring that is closed. */

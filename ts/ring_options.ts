@@ -35,6 +35,9 @@ export interface RingOptions {
   stagingBlocks?: number;
   /** Bytes that one connection may have queued before `write` takes less. Default 256 KiB. */
   highWaterMark?: number;
+  /** Posts that wait for the ring's turn; more are refused with EAGAIN. A power of two up to 2^20.
+   * Default 4096. */
+  posts?: number;
   /**
    * Bytes from which on `socket.send` and its like send without a copy; `Infinity` is never, and
    * the default.
@@ -60,6 +63,7 @@ const NUMERIC_OPTIONS = {
   connections: ["connections", 1, (1 << 24) - 1],
   stagingBlocks: ["staging_blocks", 1, 1 << 20],
   highWaterMark: ["high_water_mark", 1, 1 << 30],
+  posts: ["posts", 2, 1 << 20],
 } as const;
 
 const ZERO_COPY_NEVER = 0xffff_ffff;

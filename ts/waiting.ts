@@ -5,6 +5,7 @@
 // time. A handler or callback that is running may use none that turns the ring; code after an
 // `await` may.
 
+import { CONTROL_WORDS } from "./abi.ts";
 import { Engine } from "./engine.ts";
 import { argumentError, describeOperation, UringError } from "./errors.ts";
 import type { Operation } from "./operation.ts";
@@ -22,39 +23,62 @@ interface WaitPlan {
   isDone(handled: number): boolean;
   /** What the time-out comes to: a number, or the error thrown. */
   onTimeout(handled: number): number;
+  /** Ends it early, from any thread. One that comes before counts, too. */
+  readonly endedBy: "wakeup" | "stop" | null;
 }
 
 export class Waiting extends Engine {
   #stopped = false;
+  /** How many signals of other threads were heeded. */
+  #heeded = { wakeup: 0, stop: 0 };
   #waiting: string | null = null;
 
   /** Dispatches what is ready and never blocks: the number of completions handled. */
   poll(): number {
     this.#assertTurnable("poll");
-    return this.turnNow(0);
+    const handled = this.turnNow(0);
+    this.#heed("wakeup");
+    return handled;
   }
 
   /**
-   * Waits for one completion at least: the number handled, 0 when `milliseconds` have passed. 0 is
-   * `poll`, below 0 waits for ever; with nothing pending it is 0 at once.
+   * Waits for one completion or post at least: the number handled, 0 when `milliseconds` have
+   * passed or another thread wakes it up. 0 is `poll`, below 0 waits for ever; with nothing pending
+   * and nobody who could post it is 0 at once.
    */
   wait(milliseconds = -1): Promise<number> {
     checkTimeout("wait", milliseconds);
-    return this.#wait("wait", this.#untilOne(milliseconds));
+    return this.#wait("wait", this.#untilOne(milliseconds, "wakeup"));
   }
 
   /** The same, blocking the thread. */
   waitSync(milliseconds = -1): number {
     checkTimeout("waitSync", milliseconds);
-    return this.#waitSync("waitSync", this.#untilOne(milliseconds));
+    return this.#waitSync("waitSync", this.#untilOne(milliseconds, "wakeup"));
   }
 
-  #untilOne(timeout: number): WaitPlan {
+  #untilOne(timeout: number, endedBy: "wakeup" | "stop"): WaitPlan {
     return {
       timeout,
-      isDone: (handled) => handled > 0 || this.pendingCount === 0,
+      isDone: (handled) => handled > 0 || (this.pendingCount === 0 && !this.mayBePosted),
       onTimeout: (handled) => handled,
+      endedBy,
     };
+  }
+
+  #signals(kind: "wakeup" | "stop"): number {
+    return this.memory.control[CONTROL_WORDS[`${kind}s`]] ?? 0;
+  }
+
+  #isSignalled(kind: "wakeup" | "stop" | null): boolean {
+    if (kind === null || this.closed) return false;
+    return (kind === "stop" && this.#stopped) || this.#signals(kind) !== this.#heeded[kind];
+  }
+
+  #heed(kind: "wakeup" | "stop" | null): void {
+    if (kind === null || this.closed) return;
+    this.#heeded[kind] = this.#signals(kind);
+    if (kind === "stop") this.#stopped = false;
   }
 
   /**
@@ -71,13 +95,22 @@ export class Waiting extends Engine {
     return this.#waitSync("drainSync", this.#untilEmpty("drainSync", milliseconds));
   }
 
-  /** Until no operation is pending and nothing is open: the number handled. */
+  /** Until no operation or post is pending and nothing is open, or `stop`: the number handled. */
   runUntilEmpty(): Promise<number> {
-    return this.#wait("runUntilEmpty", this.#untilEmpty("runUntilEmpty", -1));
+    return this.#wait("runUntilEmpty", this.#untilIdle());
   }
 
   runUntilEmptySync(): number {
-    return this.#waitSync("runUntilEmptySync", this.#untilEmpty("runUntilEmptySync", -1));
+    return this.#waitSync("runUntilEmptySync", this.#untilIdle());
+  }
+
+  #untilIdle(): WaitPlan {
+    return {
+      timeout: -1,
+      isDone: () => this.pendingCount === 0 && !this.busy,
+      onTimeout: (handled) => handled,
+      endedBy: "stop",
+    };
   }
 
   #untilEmpty(operation: string, timeout: number): WaitPlan {
@@ -89,18 +122,19 @@ export class Waiting extends Engine {
         const message = `${operation}: after ${timeout} ms still pending: ${rest}`;
         throw new UringError("ETIMEDOUT", operation, message, "completion");
       },
+      endedBy: null,
     };
   }
 
-  /** Waits for one completion, handles at most `count`: the number handled. */
+  /** Waits for one completion or `stop`, handles at most `count`: the number handled. */
   runSome(count = 1): Promise<number> {
     checkCount("runSome", count);
-    return this.#wait("runSome", this.#untilOne(-1), count);
+    return this.#wait("runSome", this.#untilOne(-1, "stop"), count);
   }
 
   runSomeSync(count = 1): number {
     checkCount("runSomeSync", count);
-    return this.#waitSync("runSomeSync", this.#untilOne(-1), count);
+    return this.#waitSync("runSomeSync", this.#untilOne(-1, "stop"), count);
   }
 
   /**
@@ -119,21 +153,25 @@ export class Waiting extends Engine {
       do {
         while (this.calling) await immediate();
         if (this.state === "closed" || this.fatalError !== null) break;
-        this.turnNow(this.#stopped ? 0 : RUN_WAIT_MS);
+        this.turnNow(this.#isSignalled("stop") ? 0 : RUN_WAIT_MS);
         await immediate();
-      } while (!this.#stopped);
+      } while (!this.#isSignalled("stop"));
       if (this.fatalError !== null) throw this.fatalError;
       return this.handled - before;
     } finally {
-      this.#stopped = false;
+      this.#heed("stop");
       this.#waiting = null;
     }
   }
 
-  /** Ends `run` after what is ready; without one, the next `run` returns at once. */
+  /**
+   * Ends `run`, `runSome` or `runUntilEmpty` after what is ready; without one, the next returns at
+   * once. From other threads: `Ring.open(ring.token).stop()`.
+   */
   stop(): void {
     this.assertOpen("stop");
     this.#stopped = true;
+    this.loop.recount();
   }
 
   /** @internal "read on fd 7, 1.2 s; timeout, 0.0 s", oldest first. */
@@ -171,7 +209,7 @@ export class Waiting extends Engine {
     this.limit = before + most;
     try {
       this.turnNow(0);
-      while (!plan.isDone(this.handled - before)) {
+      while (!plan.isDone(this.handled - before) && !this.#isSignalled(plan.endedBy)) {
         if (this.fatalError !== null) throw this.fatalError;
         if (this.closed) break;
         const left = plan.timeout < 0 ? WAIT_MAX_MS : Math.ceil(deadline - performance.now());
@@ -181,6 +219,7 @@ export class Waiting extends Engine {
       return this.handled - before;
     } finally {
       this.limit = Number.POSITIVE_INFINITY;
+      this.#heed(plan.endedBy);
       this.#waiting = null;
       this.loop.recount();
     }
@@ -197,6 +236,7 @@ export class Waiting extends Engine {
       this.waiter = null;
       this.#waiting = null;
       this.limit = Number.POSITIVE_INFINITY;
+      this.#heed(plan.endedBy);
       this.loop.recount();
       settle();
     };
@@ -210,7 +250,8 @@ export class Waiting extends Engine {
     };
     const check = (): void => {
       const handled = this.handled - before;
-      if (plan.isDone(handled)) finish(() => resolve(handled));
+      const isOver = plan.isDone(handled) || this.#isSignalled(plan.endedBy);
+      if (isOver) finish(() => resolve(handled));
     };
     const end = (error: UringError | null): void => {
       const handled = this.handled - before;

@@ -27,6 +27,8 @@ pub const address_text_max: u32 = 108;
 pub const datagram_sockets_max: u32 = 1024;
 /// Bytes of a Unix datagram at most, sent or received; UDP has its own limits below that.
 pub const datagram_size_max: u32 = 65536;
+/// Bytes of a block of native memory before those that a user sees.
+pub const block_header_size: u32 = 4096;
 /// One receive buffer holds at most this much: records carry offsets and lengths as u32.
 pub const receive_buffer_size_max: u32 = 1 << 20;
 /// Provided buffers are named by 16 bits, and the ring of them is a power of two.

@@ -174,6 +174,7 @@ fn print_errno(writer: *Writer) Writer.Error!void {
 /// `RingOptions` and `slots_max` as `RING_OPTIONS` and `SLOTS_MAX`.
 fn upper_snake(comptime name: []const u8) []const u8 {
     comptime {
+        @setEvalBranchQuota(10_000);
         var upper: []const u8 = "";
         for (name, 0..) |character, index| {
             if (std.ascii.isUpper(character) and index > 0) upper = upper ++ "_";

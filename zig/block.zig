@@ -1,6 +1,6 @@
 //! Blocks: native memory that goes from thread to thread with a post.
 //!
-//!     address of the mapping          + page_size
+//!     address of the mapping          + block_header_size
 //!     | Header: counts, links         | bytes ...            |
 //!
 //! A block is its mapping; JavaScript and the queues name it by its address. Its owners are
@@ -9,12 +9,21 @@
 
 const std = @import("std");
 const assert = std.debug.assert;
-const seam = @import("kernel.zig");
+const abi = @import("abi.zig");
 const memory = @import("memory.zig");
-const linux = seam.linux;
 
 /// Beyond it the answer is no memory anyway.
 const size_max = 1 << 34;
+
+comptime {
+    assert(@sizeOf(Header) <= abi.block_header_size);
+    assert(abi.block_header_size % memory.page_size == 0); // the bytes are page-aligned
+}
+
+comptime {
+    assert(@sizeOf(Header) <= abi.block_header_size);
+    assert(abi.block_header_size % memory.page_size == 0); // the bytes are page-aligned
+}
 
 pub const Header = struct {
     /// Atomic.
@@ -33,7 +42,7 @@ pub const Header = struct {
     }
 
     pub fn length(header: *const Header) f64 {
-        return @floatFromInt(header.size - memory.page_size);
+        return @floatFromInt(header.size - abi.block_header_size);
     }
 
     pub fn share(header: *Header) void {
@@ -64,9 +73,9 @@ pub fn count() u32 {
 pub fn map(size: f64) ?*Header {
     if (!(size >= 1 and size <= size_max) or size != @trunc(size)) return null;
     const bytes: usize = @intFromFloat(size);
-    const mapping = memory.map(memory.page_size + bytes) catch return null;
+    const mapping = memory.map(abi.block_header_size + bytes) catch return null;
     const header: *Header = @ptrCast(mapping.ptr);
-    header.* = .{ .owners = 1, .size = memory.page_size + bytes };
+    header.* = .{ .owners = 1, .size = abi.block_header_size + bytes };
     _ = @atomicRmw(u32, &mapped_count, .Add, 1, .monotonic);
     return header;
 }

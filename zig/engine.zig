@@ -214,7 +214,7 @@ pub const Engine = struct {
         for (0..rounds_max) |round| {
             engine.flush();
             const waits = wait_ms > 0 and round == 0 and engine.record_count == 0 and
-                !engine.posts.sleep();
+                !engine.posts.sleep(.waits);
             if (waits or engine.kernel.queued() > 0 or engine.kernel.ready()) {
                 outcome = engine.enter(@intFromBool(waits), wait_ms);
             }
@@ -415,7 +415,7 @@ pub const Engine = struct {
         // Before the kernel's own barrier, and pairs with the load in `rings.buffer_released`.
         @atomicStore(u32, &engine.control.parked, engine.parked.count, .seq_cst);
         const ready = engine.kernel.arm();
-        return @intFromBool(engine.posts.sleep() or ready or engine.has_work());
+        return @intFromBool(engine.posts.sleep(.in_loop) or ready or engine.has_work());
     }
 
     pub fn disarm(engine: *Engine) i32 {

@@ -263,7 +263,7 @@ fn try_message(ring: *Uring) bool {
         .refused => return false,
     };
     defer bell.close();
-    if (bell.ring() < 0) return false;
+    if (bell.ring(.waits) < 0) return false;
     const cqe = receive_one(ring) orelse return false;
     return cqe.user_data == message_probe;
 }

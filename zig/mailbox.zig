@@ -37,6 +37,9 @@ const Signal = struct {
 
 pub const Signals = struct { wakeup: bool, stop: bool };
 
+/// awake ──sleep──▶ waits, in_loop ──a poster, or awake by itself──▶ awake
+const Owner = enum(u32) { awake, waits, in_loop };
+
 // The queue ------------------------------------------------------------------------------------
 
 /// free (2 n) ──poster──▶ full (2 n + 1) ──owner──▶ free (2 n + 2), in lap n: zeroed memory is a
@@ -58,8 +61,9 @@ pub const Mailbox = struct {
     head: u64 = 0,
     /// The next cell to be written. Atomic, among posters.
     tail: u64 align(std.atomic.cache_line) = 0,
-    /// 0 while the owner may sleep without looking: whoever turns it to 1 rings. Atomic.
-    rung: u32 align(std.atomic.cache_line) = 0,
+    /// What the owner does, and who has seen it: whoever finds it asleep says that it is awake, and
+    /// rings. Atomic.
+    owner: Owner align(std.atomic.cache_line) = .awake,
     /// Bits of `Signal`. Atomic.
     signals: u32 = 0,
 
@@ -106,12 +110,17 @@ pub const Mailbox = struct {
 
     /// After the queue or a signal has changed.
     fn wake_owner(mailbox: *Mailbox) void {
-        // Both sides exchange: if this comes after the owner's in `sleep`, it reads 0 and rings; if
-        // before, the owner sees the queue as it is now.
-        if (@atomicRmw(u32, &mailbox.rung, .Xchg, 1, .acq_rel) != 0) return;
-        if (mutation.is(.forget_bell) or mailbox.bell.ring() >= 0) return;
+        // Both sides exchange: if this comes after the owner's in `sleep`, it finds it asleep and
+        // rings; if before, the owner sees the queue as it is now.
+        const before = @atomicRmw(Owner, &mailbox.owner, .Xchg, .awake, .acq_rel);
+        const sleeper: seam.Bell.Sleeper = switch (before) {
+            .awake => return,
+            .waits => .waits,
+            .in_loop => .in_loop,
+        };
+        if (mutation.is(.forget_bell) or mailbox.bell.ring(sleeper) >= 0) return;
         // Nobody was woken (no memory for a message): the next poster tries again.
-        @atomicStore(u32, &mailbox.rung, 0, .release);
+        @atomicStore(Owner, &mailbox.owner, before, .release);
     }
 
     // The owner.
@@ -155,12 +164,13 @@ pub const Mailbox = struct {
     }
 
     /// Before the owner sleeps: from here on whoever posts rings. False: do not sleep.
-    pub fn sleep(mailbox: *Mailbox) bool {
+    pub fn sleep(mailbox: *Mailbox, sleeper: seam.Bell.Sleeper) bool {
+        const asleep: Owner = if (sleeper == .waits) .waits else .in_loop;
         if (!mutation.is(.sleep_unheard)) {
-            const rung = @atomicRmw(u32, &mailbox.rung, .Xchg, 0, .acq_rel);
+            const before = @atomicRmw(Owner, &mailbox.owner, .Xchg, asleep, .acq_rel);
             // Looked at, because Zig's own code generator makes a plain store of an exchange whose
             // result nobody uses: the look into the queue would then come before it.
-            assert(rung <= 1);
+            assert(@intFromEnum(before) <= @intFromEnum(Owner.in_loop));
         }
         return !mailbox.has_any();
     }
@@ -168,8 +178,8 @@ pub const Mailbox = struct {
     /// It looks by itself again, each turn: nobody needs to ring.
     pub fn wake(mailbox: *Mailbox) void {
         // Relaxed: who rings meanwhile does so for nothing. Posters keep the line of the word.
-        if (@atomicLoad(u32, &mailbox.rung, .monotonic) == 1) return;
-        @atomicStore(u32, &mailbox.rung, 1, .monotonic);
+        if (@atomicLoad(Owner, &mailbox.owner, .monotonic) == .awake) return;
+        @atomicStore(Owner, &mailbox.owner, .awake, .monotonic);
     }
 
     fn free(mailbox: *Mailbox) void {

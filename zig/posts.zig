@@ -203,8 +203,8 @@ pub const Posts = struct {
     }
 
     /// From here on posters ring. True: something is there already, do not sleep.
-    pub fn sleep(posts: *Posts) bool {
+    pub fn sleep(posts: *Posts, sleeper: seam.Bell.Sleeper) bool {
         const mailbox = posts.mailbox orelse return false;
-        return !mailbox.sleep();
+        return !mailbox.sleep(sleeper);
     }
 };

@@ -38,6 +38,7 @@ const ring = {
   datagrams: [],
   operations: [],
   orphan() {},
+  posts: null,
   next: 0,
   count,
   handled: 0,

@@ -28,10 +28,10 @@ export const SCRIPT_LAYERS = [
   /^ts\/(?:engine|loop)\.ts$/,
   /^ts\/waiting\.ts$/,
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
-  /^ts\/(?:prepare|batch|watch)\.ts$/,
+  /^ts\/(?:prepare|batch|watch|block|post)\.ts$/,
   /^ts\/ring\.ts$/,
   /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing|reading|tls)\.ts$/,
   /^ts\/datagram_(?:options|records|settings)\.ts$/,
-  /^ts\/(?:listen|connect|socket|datagram|file|timer|post)\.ts$/,
+  /^ts\/(?:listen|connect|socket|datagram|file|timer)\.ts$/,
   /^ts\/index\.ts$/,
 ];

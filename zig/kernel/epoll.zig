@@ -380,8 +380,9 @@ pub const Epoll = struct {
         return self.wake.event_fd;
     }
 
-    pub fn bell_open(_: *Epoll, by: seam.Bell.By, user_data: u64) seam.Bell.Opened {
-        return seam.Bell.open(by, -1, user_data); // a message has no ring to go to
+    pub fn bell_open(self: *Epoll, by: seam.Bell.By, user_data: u64) seam.Bell.Opened {
+        // A message has no ring to go to.
+        return seam.Bell.open(by, self.wake.event_fd, -1, user_data);
     }
 
     pub fn now_ns(_: *const Epoll) u64 {

@@ -424,7 +424,7 @@ pub const Uring = struct {
     }
 
     pub fn bell_open(ring: *Uring, by: seam.Bell.By, user_data: u64) seam.Bell.Opened {
-        return seam.Bell.open(by, ring.fd, user_data);
+        return seam.Bell.open(by, ring.event_fd, ring.fd, user_data);
     }
 
     pub fn now_ns(_: *const Uring) u64 {

@@ -53,7 +53,7 @@ const Crowd = struct {
     /// Sleeps as a ring does: until the bell rings, and not when something is there already.
     fn sleep_on(crowd: *Crowd, mailbox: *Mailbox) !void {
         const rung = @atomicLoad(u32, &crowd.bell, .seq_cst);
-        if (!mailbox.sleep()) return;
+        if (!mailbox.sleep(.in_loop)) return;
         const deadline = seam.linux.now_ns() + 20 * std.time.ns_per_s;
         while (@atomicLoad(u32, &crowd.bell, .seq_cst) == rung) {
             if (seam.linux.now_ns() > deadline) return error.NeverRung;
@@ -115,12 +115,12 @@ test "only the first of many posters rings, until the owner sleeps again" {
     var crowd: Crowd = .{ .token = 0, .count = 0 };
     const mailbox = try crowd.open_for(16);
     defer close(mailbox);
-    try testing.expect(mailbox.sleep());
+    try testing.expect(mailbox.sleep(.in_loop));
     for (0..5) |_| _ = post_number(crowd.token, 1, 1);
     try testing.expectEqual(1, crowd.bell);
-    try testing.expect(!mailbox.sleep()); // something is there
+    try testing.expect(!mailbox.sleep(.in_loop)); // something is there
     while (mailbox.take()) |_| {}
-    try testing.expect(mailbox.sleep());
+    try testing.expect(mailbox.sleep(.in_loop));
     mailbox.wake();
     _ = post_number(crowd.token, 1, 1); // it looks by itself
     try testing.expectEqual(1, crowd.bell);
@@ -129,10 +129,10 @@ test "only the first of many posters rings, until the owner sleeps again" {
 test "signals are kept until they are taken, and are no posts" {
     var crowd: Crowd = .{ .token = 0, .count = 0 };
     const mailbox = try crowd.open_for(2);
-    try testing.expect(mailbox.sleep());
+    try testing.expect(mailbox.sleep(.in_loop));
     for (0..3) |_| try testing.expectEqual(0, wakeup(crowd.token));
     try testing.expectEqual(1, crowd.bell);
-    try testing.expect(!mailbox.sleep());
+    try testing.expect(!mailbox.sleep(.in_loop));
     try testing.expectEqual(0, mailboxes.stop(crowd.token));
     try testing.expectEqual(null, mailbox.take());
     const both: mailboxes.Signals = .{ .wakeup = true, .stop = true };

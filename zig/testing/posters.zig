@@ -88,7 +88,7 @@ fn post(schedule: *Schedule, token: u32) Error!void {
 }
 
 fn bytes_of(header: *block.Header) *f64 {
-    return @ptrFromInt(@intFromPtr(header) + @import("../memory.zig").page_size);
+    return @ptrFromInt(@intFromPtr(header) + abi.block_header_size);
 }
 
 pub fn on_record(schedule: *Schedule, record: *const abi.Record) Error!void {

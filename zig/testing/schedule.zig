@@ -20,6 +20,7 @@ const loans = @import("loans.zig");
 const sends = @import("sends.zig");
 const peer_side = @import("peer_side.zig");
 const posters = @import("posters.zig");
+const bells = @import("../kernel/simulated/bells.zig");
 const Engine = @import("../engine.zig").Engine;
 const errno = seam.errno;
 
@@ -204,7 +205,7 @@ pub const Schedule = struct {
     fn turn_if_awake(schedule: *Schedule) Error!void {
         schedule.kernel.go_on(); // whether or not anybody enters
         if (schedule.asleep) {
-            if (!schedule.kernel.ready()) {
+            if (!schedule.kernel.ready() and !bells.take_wake(schedule.kernel)) {
                 try posters.act(schedule);
                 return peer_side.act(schedule);
             }

@@ -1,4 +1,4 @@
-//! The simulated kernel's doorbell: an eventfd among its descriptors, or messages.
+//! The simulated kernel's doorbell: an eventfd among its descriptors and a wake fd, or messages.
 //!
 //! Rung by the test between the engine's calls, where another thread would ring at any time.
 
@@ -10,7 +10,8 @@ pub const State = struct {
     /// The eventfd, or -1: then a ring is a completion with `user_data`.
     fd: i32 = -1,
     user_data: u64 = 0,
-    rings: u32 = 0,
+    /// The wake fd was written to.
+    woken: bool = false,
 };
 
 pub fn open(kernel: *Simulated, by: seam.Bell.By, user_data: u64) seam.Bell.Opened {
@@ -26,11 +27,20 @@ pub fn open(kernel: *Simulated, by: seam.Bell.By, user_data: u64) seam.Bell.Open
     return .{ .bell = .{ .simulated = kernel } };
 }
 
-pub fn ring(kernel: *Simulated) void {
+pub fn ring(kernel: *Simulated, sleeper: seam.Bell.Sleeper) void {
     const bell = &kernel.bell;
-    bell.rings += 1;
     if (bell.fd < 0) return kernel.post(bell.user_data, 0, 0);
-    kernel.network.sockets[kernel.network.find(bell.fd).?].rings += 1;
+    if (sleeper == .in_loop) {
+        bell.woken = true;
+    } else {
+        kernel.network.sockets[kernel.network.find(bell.fd).?].rings += 1;
+    }
+}
+
+/// Whether the wake fd was written to since the last look.
+pub fn take_wake(kernel: *Simulated) bool {
+    defer kernel.bell.woken = false;
+    return kernel.bell.woken;
 }
 
 pub fn close(kernel: *Simulated) void {
