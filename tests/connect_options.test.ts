@@ -220,6 +220,23 @@ describe("the addresses of a name", () => {
     expect(error.code).toBe("ENOTFOUND");
   });
 
+  test("are not tried when the ring closes meanwhile", async () => {
+    const ring = new Ring();
+    const told: string[] = [];
+    const found = Promise.withResolvers<Awaited<ReturnType<typeof Bun.dns.lookup>>>();
+    const lookup = spyOn(Bun.dns, "lookup").mockReturnValue(found.promise);
+    const place = { hostname: "many.invalid", port: 80, ring };
+    const connecting = connect({
+      ...place,
+      socket: { connectError: (_socket, error) => void told.push((error as UringError).code) },
+    });
+    await ring.close();
+    lookup.mockRestore();
+    found.resolve([{ address: LOOPBACK, family: 4, ttl: 0 }]);
+    expect((await rejected(connecting)).code).toBe("ESHUTDOWN");
+    expect(told).toEqual(["ESHUTDOWN"]);
+  });
+
   test("a connectError that throws there is told to error", async () => {
     const told = Promise.withResolvers<string>();
     const connecting = connect({

@@ -274,7 +274,7 @@ export interface UnixSocketListener<Data = undefined> extends Listener<Data> {
 /** A connection that its listener counts. */
 class Accepted<Data> extends Socket<Data> {
   override onClose(result: number): unknown {
-    (this.listener as Listener<Data> | undefined)?.forget(this);
+    this.listener?.forget(this);
     return super.onClose(result);
   }
 }

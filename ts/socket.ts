@@ -9,6 +9,7 @@ import type { HandlerResult } from "./completion.ts";
 import type { Opening } from "./connection.ts";
 import { checkBoolean, checkInteger, UringError } from "./errors.ts";
 import type { Handlers } from "./handlers.ts";
+import type { Listener } from "./listen.ts";
 import { readAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Ring } from "./ring.ts";
@@ -16,7 +17,7 @@ import { writableOf, type Writable } from "./streams.ts";
 import { WithoutTls } from "./tls.ts";
 
 export class Socket<Data = undefined> extends WithoutTls<Data> {
-  readonly #listener: unknown;
+  readonly #listener: Listener<Data> | undefined;
   #writable: WritableStream<Writable> | null = null;
   /** Writers of the stream that wait for room. */
   #room: PromiseWithResolvers<void> | null = null;
@@ -26,7 +27,7 @@ export class Socket<Data = undefined> extends WithoutTls<Data> {
     ring: Ring,
     handlers: Handlers,
     data: Data,
-    listener: unknown,
+    listener: Listener<Data> | undefined,
     opening: Opening | null,
   ) {
     super(ring, handlers, data, opening);
@@ -90,7 +91,7 @@ export class Socket<Data = undefined> extends WithoutTls<Data> {
   }
 
   /** The listener that accepted it; undefined for `connect`, and when the socket is closed. */
-  get listener(): unknown {
+  get listener(): Listener<Data> | undefined {
     return this.stage === "closed" ? undefined : this.#listener;
   }
 

@@ -69,6 +69,12 @@ path.unix.toUpperCase();
 listen({ port: 0, tls: true, socket: { data() {} } });
 listen({ port: 0, tls: false, socket: { data() {} } });
 
+// A socket knows its listener, and what kind of sockets that has.
+declare const accepted: Socket<Session>;
+// expect TS18048: 'accepted.listener' is possibly 'undefined'.
+accepted.listener.stop();
+accepted.listener?.data.name.toUpperCase();
+
 // reload keeps the type of `data`.
 declare const socket: Socket<Session>;
 socket.reload({
