@@ -5,6 +5,7 @@ import { describe, expect, mock, setDefaultTimeout, spyOn, test } from "bun:test
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import * as net from "node:net";
 import { connect, listen, Ring, UringError, type Socket } from "../ts/index.ts";
+import { descriptors } from "./support/descriptors.ts";
 import { rejected } from "./support/operations.ts";
 import { End, pair } from "./support/pair.ts";
 import {
@@ -16,6 +17,7 @@ import {
   SOCK_STREAM,
   socketPair,
 } from "./support/raw_socket.ts";
+import { seeded } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
@@ -98,6 +100,54 @@ describe("signal", () => {
     controller.abort();
     client.write("x");
     await both.end.received(1);
+  });
+
+  test("at any moment gives one outcome, and leaves nothing", async () => {
+    await seeded(async (random) => {
+      await using ring = new Ring();
+      using silent = silentPort();
+      using listener = listen({ hostname: LOOPBACK, port: 0, ring, socket: { data() {} } });
+      await until(() => Ring.default.pendingCount === 0); // of other tests
+      const before = descriptors().length;
+      const outcomes = { opened: 0, aborted: 0, late: 0 };
+      for (let i = 0; i < 300; i++) {
+        const controller = new AbortController();
+        const told: string[] = [];
+        const port = random.chance(0.3) ? silent.port : listener.port;
+        const connecting = connect({
+          hostname: random.chance(0.2) ? "localhost" : LOOPBACK,
+          port,
+          ring,
+          signal: controller.signal,
+          timeout: 20,
+          socket: {
+            open: () => void told.push("open"),
+            connectError: () => void told.push("connectError"),
+          },
+        }).then(
+          (socket) => {
+            expect(told).toEqual(["open"]);
+            outcomes.opened++;
+            socket.terminate();
+          },
+          (error: UringError) => {
+            expect(told).toEqual(["connectError"]);
+            if (error.name === "AbortError") outcomes.aborted++;
+            else outcomes.late++;
+          },
+        );
+        for (let left = random.size(1, 7) - 1; left > 0; left--) {
+          await (random.chance(0.5) ? Promise.resolve() : turns(1));
+        }
+        controller.abort();
+        await connecting;
+      }
+      expect(outcomes.opened + outcomes.aborted + outcomes.late).toBe(300);
+      expect(outcomes.opened).toBeGreaterThan(0);
+      expect(outcomes.aborted).toBeGreaterThan(0);
+      await until(() => ring.pendingCount === 1 && listener.connectionCount === 0); // the listener
+      expect(descriptors().length).toBe(before);
+    });
   });
 
   test("in the turn in which it opens: no handler hears of it", async () => {

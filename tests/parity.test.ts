@@ -39,6 +39,7 @@ const SAME: Scenario[] = [
       client.note("nothing", () => atClient["write"]?.(""));
       client.note("bytes", () => atClient["write"]?.(new Uint8Array(bytes)));
       client.note("range", () => atClient["write"]?.(bytes, 1, 3));
+      client.note("range of a text", () => atClient["write"]?.("héllo", 1, 3));
       client.note("buffer", () => atClient["write"]?.(new ArrayBuffer(4)));
       client.note("view", () => atClient["write"]?.(new DataView(new ArrayBuffer(5), 1)));
       client.note("bytesWritten", () => atClient["bytesWritten"]);

@@ -47,6 +47,27 @@ describe("end(data)", () => {
     });
   });
 
+  test("goes behind everything that was written, sent and chained before", async () => {
+    await seeded(async (random) => {
+      const parts = Array.from({ length: 5 }, () => random.bytes(random.size(1, 3 * MIB)));
+      const [written, sent, one, two, last] = parts as [Buffer, Buffer, Buffer, Buffer, Buffer];
+      using both = await pair();
+      both.server.pause();
+      await turns(10);
+      const taken = both.client.write(written);
+      const sending = both.client.send(Uint8Array.from(sent).buffer);
+      const chaining = both.client.chain([one, two]);
+      expect(both.client.end(last)).toBe(last.length);
+      both.server.resume();
+      await Promise.all([sending, chaining, both.atServer.ended.promise]);
+      const expected = Buffer.concat([written.subarray(0, taken), sent, one, two, last]);
+      expect(both.atServer.length).toBe(expected.length);
+      expect(Buffer.compare(both.atServer.bytes, expected)).toBe(0);
+      await both.atClient.closed.promise;
+      expect(both.atClient.closeError).toBeUndefined();
+    });
+  });
+
   test("leaves the caller's bytes to the caller at once", async () => {
     using both = await pair();
     both.server.pause();
