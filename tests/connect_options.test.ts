@@ -107,7 +107,6 @@ describe("signal", () => {
       await using ring = new Ring();
       using silent = silentPort();
       using listener = listen({ hostname: LOOPBACK, port: 0, ring, socket: { data() {} } });
-      await until(() => Ring.default.pendingCount === 0); // of other tests
       const before = descriptors().length;
       const outcomes = { opened: 0, aborted: 0, late: 0 };
       for (let i = 0; i < 300; i++) {
@@ -146,7 +145,8 @@ describe("signal", () => {
       expect(outcomes.opened).toBeGreaterThan(0);
       expect(outcomes.aborted).toBeGreaterThan(0);
       await until(() => ring.pendingCount === 1 && listener.connectionCount === 0); // the listener
-      expect(descriptors().length).toBe(before);
+      // Others may go meanwhile; what leaks here would be many.
+      expect(descriptors().length).toBeLessThanOrEqual(before);
     });
   });
 
