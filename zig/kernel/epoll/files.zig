@@ -116,8 +116,13 @@ fn at_most(
     return parts;
 }
 
+const own_position = std.math.maxInt(u64);
+
+/// A position means nothing to what has none: the ring does not pass it on, a system call refuses.
 fn call(sqe: *const system.Sqe, way: Way, parts: []const system.Iovec, flags: u32) i32 {
-    return call_at(sqe, way, parts, sqe.off, flags);
+    const outcome = call_at(sqe, way, parts, sqe.off, flags);
+    if (outcome != errno.spipe or sqe.off == own_position) return outcome;
+    return call_at(sqe, way, parts, own_position, flags);
 }
 
 fn call_at(
@@ -144,7 +149,6 @@ fn call_at(
 /// A file gives all that there is: a part means its end, the disk's, or that the rest was not in
 /// memory.
 fn complete(sqe: *const system.Sqe, way: Way, parts: []const system.Iovec, moved: u32) i32 {
-    const own_position = std.math.maxInt(u64);
     const asks_not_to_wait = sqe.rw_flags & linux.RWF.NOWAIT != 0;
     if (asks_not_to_wait) return if (moved > 0) @intCast(moved) else errno.again;
     var done = moved;
@@ -181,7 +185,6 @@ pub fn splice(operation: *Operation) Outcome {
         if (polls.ready(sqe.splice_fd_in, linux.EPOLL.IN) == 0) return source_readable;
         if (polls.ready(sqe.fd, linux.EPOLL.OUT) == 0) return writable;
     }
-    const own_position = std.math.maxInt(u64);
     var from: u64 = sqe.addr;
     var to: u64 = sqe.off;
     const moved = system.result(linux.syscall6(

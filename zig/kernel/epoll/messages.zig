@@ -245,11 +245,17 @@ fn receive_message_selected(
         if (received < 0 or received == 0 and !multishot) return .{ .done = received };
         provided.consume();
         const filled: attempts.Filled = .{ .id = buffer.id, .len = received };
-        if (!multishot) return .{ .done_into = filled };
+        // An empty message ends a multishot receive, as it does on the real ring.
+        const is_empty = received == payload_offset(header);
+        if (!multishot or is_empty) return .{ .done_into = filled };
         post_shot(kernel, operation, filled);
         if (kernel.completions.is_full()) break;
     }
     return readable;
+}
+
+fn payload_offset(header: *const linux.msghdr) usize {
+    return @sizeOf(Layout) + @as(usize, header.namelen) + header.controllen;
 }
 
 /// One message into the buffer in place of the header's own parts.
@@ -273,7 +279,7 @@ fn receive_one(sqe: *const system.Sqe, header: *linux.msghdr, bytes: []u8) i32 {
 fn receive_laid_out(sqe: *const system.Sqe, header: *const linux.msghdr, bytes: []u8) i32 {
     const name_at = @sizeOf(Layout);
     const control_at = name_at + @as(usize, header.namelen);
-    const payload_at = control_at + header.controllen;
+    const payload_at = payload_offset(header);
     if (payload_at > bytes.len) return errno.fault;
     var part: [1]std.posix.iovec = .{.{
         .base = bytes[payload_at..].ptr,

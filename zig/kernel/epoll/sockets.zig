@@ -47,16 +47,18 @@ fn check_listener(fd: i32) i32 {
 
 pub fn connect(kernel: *Epoll, operation: *Operation) Outcome {
     const sqe = &operation.sqe;
-    // Under way: epoll says when it is over, the socket how.
-    if (operation.watched >= 0) return connected(operation);
+    const writable: Outcome = .{ .ready = linux.EPOLL.OUT };
+    const under_way = operation.watched >= 0;
+    if (under_way and polls.ready(sqe.fd, linux.EPOLL.OUT) == 0) return writable;
     const address: *const anyopaque = @ptrFromInt(sqe.addr);
     const len = std.math.cast(linux.socklen_t, sqe.off) orelse return .{ .done = errno.inval };
-    const never_blocks = kernel.descriptors.is_non_blocking(operation.named);
+    const never_blocks = under_way or kernel.descriptors.is_non_blocking(operation.named);
     const restored = if (never_blocks) null else make_non_blocking(sqe.fd);
+    // The second call says how it ended, and is what makes the socket a connected one.
     const outcome = system.result(linux.connect(sqe.fd, address, len));
     if (restored) |flags| _ = linux.fcntl(sqe.fd, linux.F.SETFL, flags);
     return switch (outcome) {
-        in_progress, errno.intr => .{ .ready = linux.EPOLL.OUT },
+        in_progress, errno.intr => writable,
         // A Unix listener whose queue is full, of which no event tells: connect(2).
         errno.again => .{ .later = std.time.ns_per_ms },
         else => .{ .done = outcome },
@@ -64,17 +66,6 @@ pub fn connect(kernel: *Epoll, operation: *Operation) Outcome {
 }
 
 const in_progress = -@as(i32, @intFromEnum(linux.E.INPROGRESS));
-
-fn connected(operation: *const Operation) Outcome {
-    const fd = operation.sqe.fd;
-    if (polls.ready(fd, linux.EPOLL.OUT) == 0) return .{ .ready = linux.EPOLL.OUT };
-    var failure: i32 = 0;
-    var len: linux.socklen_t = @sizeOf(i32);
-    const bytes = std.mem.asBytes(&failure);
-    const outcome = linux.getsockopt(fd, linux.SOL.SOCKET, linux.SO.ERROR, bytes, &len);
-    if (system.result(outcome) < 0) return .{ .done = system.result(outcome) };
-    return .{ .done = -failure };
-}
 
 /// The flags to be set again, or null if there is nothing to restore.
 fn make_non_blocking(fd: i32) ?usize {
