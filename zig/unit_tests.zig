@@ -20,6 +20,7 @@ test {
     _ = @import("transfer.zig");
     _ = @import("kernel/address.zig");
     _ = @import("kernel/epoll/completions.zig");
+    _ = @import("kernel/epoll/parity_sockets.zig");
     _ = @import("kernel/epoll/parity_tests.zig");
     _ = @import("kernel/epoll/provided.zig");
     _ = @import("kernel/epoll/registered.zig");

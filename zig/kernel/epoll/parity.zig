@@ -1,7 +1,8 @@
 //! One script, two kernels: what a script says of its completions must be the same on both.
 //!
-//! A session drives a kernel with hand-made SQEs over real descriptors and writes down each CQE. The
-//! tests in `parity_tests.zig` run a script on the real ring and on the twin and compare the texts.
+//! A session drives a kernel with hand-made SQEs over real descriptors and writes down each CQE.
+//! The tests in `parity_sockets.zig` and `parity_tests.zig` run a script on the real ring and on
+//! the twin, and compare the texts.
 //! Numbers of descriptors are written as "fd"; of the flags only those count that the contract
 //! knows. Where io_uring is refused there is nothing to compare with, and that is said.
 
@@ -99,7 +100,7 @@ pub fn Session(comptime Kernel: type) type {
             var address: linux.sockaddr.in = undefined;
             const listening = try session.listener(&address);
             const near = try session.connect_to(&address);
-            const far = try session.keep(linux.accept4(listening, null, null, stream & ~@as(u32, 1)));
+            const far = try session.keep(linux.accept4(listening, null, null, linux.SOCK.CLOEXEC));
             return .{ near, far };
         }
 
@@ -249,6 +250,11 @@ pub fn Session(comptime Kernel: type) type {
             try session.text.print(allocator, format, arguments);
         }
     };
+}
+
+/// A place in the session's page where an SQE may find something.
+pub fn in_page(session: anytype, comptime T: type, at: usize) *T {
+    return @ptrCast(@alignCast(session.page[12 * 4096 + at ..].ptr));
 }
 
 pub fn check(raw: usize) !usize {
