@@ -387,6 +387,40 @@ describe("wrong arguments", () => {
   });
 });
 
+describe("text", () => {
+  const texts = [
+    "",
+    "a",
+    "\0in\0between\0",
+    "grüße, 世界, 😀",
+    "\ud800 alone \udc00",
+    "x".repeat(65_536),
+    "x".repeat(65_537),
+    "€".repeat(21_845), // 65 535 bytes
+    "€".repeat(21_846), // 65 538
+    "😀".repeat(40_000),
+  ];
+
+  test("is written as its UTF-8 bytes, whatever its size", async () => {
+    await using ring = new Ring({ highWaterMark: 1024 * KIB });
+    using both = await pair({ ring });
+    const { client, atServer } = both;
+    const expected = Buffer.concat(texts.map((text) => Buffer.from(text)));
+    for (const text of texts) expect(client.write(text)).toBe(Buffer.byteLength(text));
+    expectSame(await atServer.received(expected.length), expected);
+    expect(client.bytesWritten).toBe(expected.length);
+    client.terminate();
+    expect(client.write("late")).toBe(-1);
+  });
+
+  test("that is not all taken is told by its bytes", async () => {
+    await using ring = new Ring({ highWaterMark: 10 });
+    using both = await pair({ ring });
+    expect([both.client.write("ää€€"), both.client.write("x")]).toEqual([10, 0]);
+    expect((await both.atServer.received(10)).toString()).toBe("ää€€");
+  });
+});
+
 describe("watermarks", () => {
   test("of listen and connect bound what write takes, apart from the ring's", async () => {
     const taken: number[] = [];

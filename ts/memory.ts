@@ -19,6 +19,7 @@ import {
   RING_INFO_WORDS,
   RING_OPTIONS_SIZE,
   RING_OPTIONS_WORDS,
+  SCRATCH_SIZE,
 } from "./abi.ts";
 import { argumentError } from "./errors.ts";
 import { native } from "./native.ts";
@@ -124,6 +125,8 @@ export function addressOf(bytes: ArrayBufferLike | Uint8Array): number {
   return ptr(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)) as number;
 }
 
+const encoder = new TextEncoder();
+
 export class Memory {
   /** Completion records, `RECORD_SIZE / 4` words each. */
   readonly records: Int32Array;
@@ -132,6 +135,8 @@ export class Memory {
   /** The words of `CONTROL`. */
   readonly control: Uint32Array;
   readonly arguments: Arguments;
+  /** Where text is encoded; what stands in it is good until the next call. */
+  readonly scratch: Uint8Array;
   readonly #slab: ArrayBuffer;
   readonly #address: number;
   readonly #context: Pointer;
@@ -153,11 +158,19 @@ export class Memory {
     this.recordDoubles = new Float64Array(this.#slab, info.records_offset, recordWords / 2);
     this.control = new Uint32Array(this.#slab, 0, 1024);
     this.arguments = new Arguments(this.#slab, info.arguments_offset);
+    this.scratch = new Uint8Array(this.#slab, info.scratch_offset, SCRATCH_SIZE);
   }
 
   /** Gives the slab back; every view is empty afterwards. */
   release(): void {
     if (!this.#slab.detached) this.#slab.transfer(0);
+  }
+
+  /** Text as UTF-8 in `scratch`: the number of bytes, or -1 if they do not fit. */
+  encode(text: string): number {
+    if (text.length > SCRATCH_SIZE) return -1;
+    const { read, written } = encoder.encodeInto(text, this.scratch);
+    return read === text.length ? written : -1;
   }
 
   /** A private copy as a Buffer. */

@@ -31,9 +31,20 @@ export abstract class Sending<Data> extends Connection<Data> {
     byteOffset?: number,
     byteLength?: number,
   ): number {
-    const plain =
-      data instanceof Uint8Array && byteOffset === undefined && byteLength === undefined;
-    return this.offer(plain ? data : this.bytesOf("write", data, byteOffset, byteLength));
+    if (byteOffset === undefined && byteLength === undefined) {
+      if (data instanceof Uint8Array) return this.offer(data);
+      if (typeof data === "string") return this.#offerText(data);
+    }
+    return this.offer(this.bytesOf("write", data, byteOffset, byteLength));
+  }
+
+  /** Encoded straight into native memory: a Buffer in between would cost more than all the rest. */
+  #offerText(text: string): number {
+    if (this.stage === "ending" || this.stage === "closed") return -1;
+    const { memory } = this.ring;
+    const length = memory.encode(text);
+    if (length < 0) return this.offer(Buffer.from(text));
+    return length === 0 ? 0 : this.hand(memory.scratch, length);
   }
 
   /** The bytes taken; -1 if none can be any more. */
