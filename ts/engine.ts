@@ -123,7 +123,8 @@ export class Engine implements Turnable {
 
   /** Operations in flight, and connections, listeners and datagram sockets that are open. */
   get pendingCount(): number {
-    return this.state === "closed" ? 0 : this.openCount;
+    if (this.state === "closed") return 0;
+    return this.openCount - (this.mayBePosted ? 1 : 0); // a token is open, and nothing pending
   }
 
   /** @internal Posts and records are left, for which nothing needs to be open. */

@@ -295,8 +295,9 @@ export class Ring extends SocketOperations implements AsyncDisposable {
    */
   get token(): Token {
     this.assertOpen("token");
+    const { token } = this.#box;
     this.mayBePosted = true;
-    return this.#box.token;
+    return token;
   }
 
   /** The ring behind a token, in any thread: to post to it, wake it up, stop it. */
