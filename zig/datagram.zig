@@ -14,6 +14,7 @@ const slots = @import("slots.zig");
 const buffers_file = @import("datagram_buffers.zig");
 const queue = @import("datagram_queue.zig");
 const operation = @import("operation/datagram.zig");
+const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
 const Datagrams = @import("datagrams.zig").Datagrams;
 const Kind = @import("operation.zig").Kind;
@@ -131,7 +132,8 @@ pub const Datagram = struct {
 
     /// Everything is cancelled once, its last CQEs are waited for, then the descriptor goes.
     fn advance_end(socket: *Datagram, engine: *Engine, index: u32) bool {
-        const held = socket.receiving == .armed or !socket.outgoing.is_idle();
+        const receives = socket.receiving == .armed and !mutation.is(.close_datagram_early);
+        const held = receives or !socket.outgoing.is_idle();
         if (held and !socket.cancel_asked) {
             const sqe = engine.sqe() orelse return false;
             const user_data = tag(engine, index, .datagram_cancel);
@@ -259,6 +261,7 @@ pub const Datagram = struct {
         const at = @sizeOf(seam.ReceivedMessage) + socket.name_size();
         const control: *const seam.SegmentControl = @ptrCast(@alignCast(bytes[at..].ptr));
         const segment = control.received() orelse return 0;
+        if (mutation.is(.join_datagrams)) return 0;
         return if (segment < size and segment <= std.math.maxInt(u16)) segment else 0;
     }
 

@@ -14,6 +14,7 @@ const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
 const transfer = @import("transfer.zig");
 const operation = @import("operation/datagram.zig");
+const mutation = @import("testing/mutation.zig");
 const Datagram = @import("datagram.zig").Datagram;
 const Engine = @import("engine.zig").Engine;
 const errno = seam.errno;
@@ -108,6 +109,8 @@ pub const Outgoing = struct {
     /// Each waits for the one before: the socket was full, or is a Unix one.
     in_order: bool = false,
     room: Room = .unknown,
+    /// A socket that is closing found no room: what is left would leave a gap, and goes nowhere.
+    cut: bool = false,
     /// A send was refused: JavaScript waits for `drain`.
     wants_drain: bool = false,
     /// Largest size that is left to the kernel to split; 0: none.
@@ -259,7 +262,8 @@ fn submit_run(socket: *Datagram, engine: *Engine, most: u32, chained: bool) bool
             const user_data = tag(engine, slot, @intCast(i));
             operation.Send.prepare(sqe, socket.fd, &message.header, user_data);
             left -= 1;
-            if (chained and left > 0) sqe.flags |= seam.sqe_flag.io_link;
+            const linked = chained and left > 0 and !mutation.is(.lose_datagram_order);
+            if (linked) sqe.flags |= seam.sqe_flag.io_link;
             message.state = .in_flight;
             outgoing.waiting -= 1;
             outgoing.in_flight += 1;
@@ -302,7 +306,7 @@ pub fn on_send(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe)
     } else {
         outgoing.waiting += 1;
     }
-    release_done(engine, outgoing);
+    if (outgoing.cut) discard(engine, outgoing) else release_done(engine, outgoing);
     const unix = socket.family == .unix;
     if (outgoing.waiting == 0 and outgoing.in_flight == 0 and !unix) outgoing.in_order = false;
     if (outgoing.waiting > 0 or socket.is_ending()) datagrams.mark(index);
@@ -327,13 +331,19 @@ fn judge(
     }
     switch (result) {
         errno.again => {
-            if (socket.is_ending()) return .settled; // it waits for nobody
+            if (socket.is_ending()) { // it waits for nobody
+                socket.outgoing.cut = socket.outgoing.in_order;
+                return .settled;
+            }
             socket.outgoing.in_order = true;
             if (socket.outgoing.room == .unknown) socket.outgoing.room = .missing;
             return .again;
         },
         // The one before it in its chain was refused.
-        errno.canceled, errno.intr => return if (socket.failure == 0) .again else .settled,
+        errno.canceled, errno.intr => {
+            const given_up = socket.failure != 0 or socket.outgoing.cut;
+            return if (given_up or mutation.is(.lose_followers)) .settled else .again;
+        },
         else => {},
     }
     if (message.segment > 0 and !message.piecemeal and is_refusal_to_split(result)) {
@@ -371,7 +381,7 @@ fn next_piece(message: *Message, sent: u32) Verdict {
     if (!message.piecemeal) return .settled;
     message.sent += sent;
     message.retried = false;
-    if (message.sent == message.size) return .settled;
+    if (message.sent == message.size or mutation.is(.lose_pieces)) return .settled;
     message.part.base += sent;
     message.part.len = piece_of(message);
     return .again;
@@ -392,7 +402,7 @@ fn release_done(engine: *Engine, outgoing: *Outgoing) void {
     while (outgoing.head != none) {
         const slot = outgoing.head;
         const batch = batches.at(slot);
-        if (batch.done < batch.count) return;
+        if (batch.done < batch.count and !mutation.is(.release_batch_early)) return;
         outgoing.head = batch.next;
         if (outgoing.head == none) outgoing.tail = none;
         release(engine, slot);
@@ -410,6 +420,7 @@ fn maybe_drain(socket: *Datagram, engine: *Engine, index: u32) void {
     if (!outgoing.wants_drain or socket.is_ending()) return;
     if (outgoing.size > engine.high_water_mark / 2) return;
     outgoing.wants_drain = false;
+    if (mutation.is(.forget_datagram_drain)) return;
     socket.record(engine, index, .datagram_drain, 0);
 }
 

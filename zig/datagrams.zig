@@ -12,6 +12,7 @@ const memory = @import("memory.zig");
 const slots = @import("slots.zig");
 const buffers_file = @import("datagram_buffers.zig");
 const queue = @import("datagram_queue.zig");
+const mutation = @import("testing/mutation.zig");
 const Datagram = @import("datagram.zig").Datagram;
 const Engine = @import("engine.zig").Engine;
 
@@ -94,6 +95,7 @@ pub const Datagrams = struct {
         datagrams.sockets.recycle();
         datagrams.batches.recycle();
         datagrams.buffers.give_back(&engine.kernel);
+        if (mutation.is(.forget_parked_datagram)) return;
         var budget = datagrams.buffers.servable();
         while (budget > 0) : (budget -= 1) {
             const index = datagrams.parked.pop(&datagrams.sockets) orelse return;

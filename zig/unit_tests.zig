@@ -37,6 +37,7 @@ test {
     _ = @import("kernel/simulated/volume.zig");
     _ = @import("testing/canary.zig");
     _ = @import("testing/coverage.zig");
+    _ = @import("testing/datagram_schedules.zig");
     _ = @import("testing/lessons.zig");
     _ = @import("testing/memory_tests.zig");
     _ = @import("testing/engine_tests.zig");

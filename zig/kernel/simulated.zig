@@ -18,7 +18,8 @@ const SocketAddress = @import("address.zig").SocketAddress;
 const Clock = @import("simulated/clock.zig").Clock;
 const Fate = @import("simulated/fate.zig").Fate;
 const Network = @import("simulated/network.zig").Network;
-const Provided = @import("simulated/provided.zig").Provided;
+const datagrams = @import("simulated/datagrams.zig");
+const provided_file = @import("simulated/provided.zig");
 const Registered = @import("simulated/registered.zig").Registered;
 const Volume = @import("simulated/volume.zig").Volume;
 const system_calls = @import("simulated/system_calls.zig");
@@ -48,7 +49,8 @@ pub const Simulated = struct {
     clock: *Clock,
     network: Network,
     volume: Volume,
-    provided: std.EnumArray(seam.BufferGroup, Provided),
+    provided: provided_file.Groups,
+    post_office: datagrams.Post,
     registered: Registered,
     outcomes: outcomes.Outcomes,
     sqes: []Sqe,
@@ -102,7 +104,8 @@ pub const Simulated = struct {
             .clock = clock,
             .network = try .init(allocator, config.limits, &kernel.fate, &kernel.volume),
             .volume = .{ .allocator = allocator },
-            .provided = .initFill(.{}),
+            .provided = .{},
+            .post_office = .{},
             .registered = .{},
             .outcomes = .{},
             .sqes = sqes,
@@ -140,9 +143,8 @@ pub const Simulated = struct {
         kernel.connected.deinit(allocator);
         kernel.registered.deinit(allocator);
         kernel.volume.deinit();
-        for (&kernel.provided.values) |*provided| {
-            if (provided.buffers.len > 0) provided.deinit(allocator);
-        }
+        kernel.provided.deinit(allocator);
+        kernel.post_office.deinit(allocator);
         kernel.network.deinit(allocator);
         allocator.free(kernel.sqes);
         allocator.free(kernel.cqes_memory);
@@ -343,11 +345,7 @@ pub const Simulated = struct {
         memory: []align(4096) u8,
         entries: u32,
     ) i32 {
-        if (!std.math.isPowerOfTwo(entries) or memory.len < entries * 16) return errno.inval;
-        const provided = kernel.provided.getPtr(group);
-        if (provided.buffers.len > 0) return errno.exist;
-        provided.* = Provided.init(kernel.allocator, entries) catch return errno.nomem;
-        return 0;
+        return kernel.provided.register(kernel.allocator, group, memory.len, entries);
     }
 
     pub fn buffer_ring_add(
@@ -356,11 +354,11 @@ pub const Simulated = struct {
         bytes: []u8,
         id: u16,
     ) void {
-        if (kernel.provided.getPtr(group).add(bytes, id)) |wrong| kernel.violate(wrong);
+        if (kernel.provided.of(group).add(bytes, id)) |wrong| kernel.violate(wrong);
     }
 
     pub fn buffer_ring_publish(kernel: *Simulated, group: seam.BufferGroup) void {
-        kernel.provided.getPtr(group).publish();
+        kernel.provided.of(group).publish();
     }
 
     pub fn files_register(kernel: *Simulated, count: u32) i32 {

@@ -5,6 +5,7 @@
 
 const kernel = @import("../kernel.zig");
 const slots = @import("../slots.zig");
+const mutation = @import("../testing/mutation.zig");
 const Engine = @import("../engine.zig").Engine;
 const UserData = slots.UserData;
 const Cqe = kernel.Cqe;
@@ -61,7 +62,8 @@ pub const Send = struct {
         sqe.fd = fd;
         sqe.addr = @intFromPtr(header);
         sqe.len = 1; // one header
-        sqe.rw_flags = flag.no_signal | flag.dont_wait;
+        sqe.rw_flags = flag.no_signal;
+        if (!mutation.is(.wait_for_room)) sqe.rw_flags |= flag.dont_wait;
         sqe.user_data = @bitCast(user_data);
     }
 

@@ -8,6 +8,7 @@ const std = @import("std");
 const runner = @import("root");
 const mutation = @import("mutation.zig");
 const schedules = @import("schedules.zig");
+const datagram_schedules = @import("datagram_schedules.zig");
 const operation_schedules = @import("operations/schedules.zig");
 const fork = @import("../kernel/fork.zig");
 const poison = @import("../poison.zig");
@@ -24,6 +25,7 @@ const failed_otherwise = 2;
 fn search(bug: Mutation) u8 {
     runner.panics_quietly = true;
     mutation.activate(bug);
+    if (bug.is_of_datagrams()) return search_in(datagram_schedules);
     return if (bug.is_of_operations()) search_in(operation_schedules) else search_in(schedules);
 }
 
@@ -51,12 +53,19 @@ fn expect_found(bug: Mutation) !void {
 
 test "each bug that is put in on purpose is found by the schedules" {
     for (std.enums.values(Mutation)) |bug| {
-        if (bug != .none and !bug.is_of_operations()) try expect_found(bug);
+        const others = bug == .none or bug.is_of_operations() or bug.is_of_datagrams();
+        if (!others) try expect_found(bug);
     }
 }
 
 test "each bug of users' operations is found by the schedules of operations" {
     for (std.enums.values(Mutation)) |bug| {
         if (bug.is_of_operations()) try expect_found(bug);
+    }
+}
+
+test "each bug of datagram sockets is found by their schedules" {
+    for (std.enums.values(Mutation)) |bug| {
+        if (bug.is_of_datagrams()) try expect_found(bug);
     }
 }

@@ -24,6 +24,8 @@ const whole_row_absent = std.EnumArray(Row, ?[]const u8).initDefault(@as(?[]cons
     .receive_plain = "the engine receives into provided buffers only",
     .send = "every stream send carries MSG_WAITALL (K1)",
     .sendmsg = "every stream send carries MSG_WAITALL (K1)",
+    .receive_datagram = "datagram sockets have schedules of their own",
+    .send_datagram = "datagram sockets have schedules of their own",
     .link_timeout = "connections and listeners set no time-outs",
     .system_call = "a user's operation: operations/coverage.zig demands it by kind",
 });

@@ -94,8 +94,33 @@ pub const Mutation = enum {
     /// A descriptor that an operation makes in a teardown stays open.
     keep_descriptor,
 
+    // From here on: bugs of datagram sockets, which `datagrams.zig` must find.
+    /// Messages of a chain are not linked: one may overtake another.
+    lose_datagram_order,
+    /// A datagram may wait in the kernel, which the real one does not survive.
+    wait_for_room,
+    /// Messages' memory goes back with the first of them that was sent.
+    release_batch_early,
+    /// Of a message that the kernel would not split, only the first datagram goes.
+    lose_pieces,
+    /// What is queued behind a refused message is given up with it.
+    lose_followers,
+    /// A refused sender is never told that there is room.
+    forget_datagram_drain,
+    /// A datagram socket that ran out of buffers is not woken.
+    forget_parked_datagram,
+    /// A descriptor is closed while a receive names it.
+    close_datagram_early,
+    /// Datagrams that came together are taken for one.
+    join_datagrams,
+
     pub fn is_of_operations(mutation: Mutation) bool {
-        return @intFromEnum(mutation) >= @intFromEnum(Mutation.lose_link);
+        return @intFromEnum(mutation) >= @intFromEnum(Mutation.lose_link) and
+            !mutation.is_of_datagrams();
+    }
+
+    pub fn is_of_datagrams(mutation: Mutation) bool {
+        return @intFromEnum(mutation) >= @intFromEnum(Mutation.lose_datagram_order);
     }
 };
 

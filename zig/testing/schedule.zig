@@ -348,7 +348,7 @@ pub const Schedule = struct {
             .{ "blocks of memory", engine.transfers.used },
             .{ "receive buffers in use", buffers - engine.buffers.available() },
             .{ "receive buffers that the kernel lacks", engine.buffers.free -|
-                kernel.provided.get(.stream).published },
+                kernel.provided.of(.stream).published },
             .{ "parked connections", engine.parked.count },
             .{ "deadlines", engine.deadlines.count },
             .{ "starved connections", engine.starved.count },

@@ -53,6 +53,12 @@ pub const Faults = struct {
     copied: u16 = 0,
     /// A notification that could come is left for a later enter.
     notify_late: u16 = 0,
+    /// A datagram finds no room (-EAGAIN), is refused (-EPERM), is not split (-EMSGSIZE), or the
+    /// network's answer to it (-ECONNREFUSED) waits for whoever comes next.
+    datagram_full: u16 = 0,
+    datagram_refused: u16 = 0,
+    datagram_whole: u16 = 0,
+    datagram_answered: u16 = 0,
     /// A registered buffer is refused (-ENOMEM).
     buffer_set: u16 = 0,
 };

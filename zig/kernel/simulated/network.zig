@@ -15,6 +15,7 @@ const SocketAddress = @import("../address.zig").SocketAddress;
 const ByteQueue = @import("byte_queue.zig").ByteQueue;
 const Fate = @import("fate.zig").Fate;
 const Volume = @import("volume.zig").Volume;
+pub const SocketState = @import("socket_state.zig").SocketState;
 const errno = system.errno;
 
 pub const none = std.math.maxInt(u32);
@@ -29,11 +30,6 @@ pub const Limits = struct {
     /// Each direction of each connection gets between 1 and this many bytes on the way.
     stream_bytes: u32 = 64 * 1024,
 };
-
-/// fresh ─bind─▶ bound ─listen─▶ listening
-///   └──────CONNECT──────▶ connecting ─▶ connected ─▶ dead
-/// An open file and an eventfd are none of these for all their lives.
-pub const SocketState = enum { fresh, bound, listening, connecting, connected, dead, file, event };
 
 pub const Socket = struct {
     state: SocketState,

@@ -15,6 +15,7 @@ const SocketAddress = @import("../address.zig").SocketAddress;
 const simulated = @import("../simulated.zig");
 const network_file = @import("network.zig");
 const cancel = @import("cancel.zig");
+const datagrams = @import("datagrams.zig");
 const importing = @import("importing.zig");
 const streams = @import("streams.zig");
 const system_calls = @import("system_calls.zig");
@@ -88,7 +89,8 @@ pub fn is_linked(sqe: *const system.Sqe) bool {
 pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
     if (sqe.flags & ~known_flags != 0) kernel.violate("an SQE has a flag that is not simulated");
     const selects = sqe.flags & system.sqe_flag.buffer_select != 0;
-    if (selects and (sqe.opcode != .RECV or sqe.buf_index != 0)) {
+    const group: u16 = if (sqe.opcode == .RECVMSG) 1 else 0;
+    if (selects and (sqe.opcode != .RECV and group == 0 or sqe.buf_index != group)) {
         kernel.violate("buffer select with another operation or group than is simulated");
     }
     const operation = take(kernel, sqe);
@@ -167,6 +169,7 @@ pub fn take(kernel: *Simulated, sqe: *const system.Sqe) *Operation {
         .source = none,
         .fd = sqe.fd,
         .multishot = row == .accept_multishot or row == .receive_multishot or
+            sqe.opcode == .RECVMSG and sqe.ioprio & system.sqe_flag.receive_multishot != 0 or
             sqe.opcode == .POLL_ADD and sqe.len & system.sqe_flag.poll_multishot != 0,
         .selects = sqe.flags & system.sqe_flag.buffer_select != 0,
         .wait_all = sqe.rw_flags & system.socket_flag.wait_all != 0,
@@ -259,6 +262,10 @@ pub fn hold(kernel: *Simulated, operation: *Operation) i32 {
     }
     network.add_reference(index);
     operation.socket = index;
+    if (network.sockets[index].state == .mail) {
+        operation.row = datagrams.row_of(&operation.sqe, operation.row);
+        datagrams.hold(kernel, operation);
+    }
     if (operation.row == .system_call) return system_calls.hold(kernel, operation);
     return 0;
 }
@@ -329,6 +336,8 @@ fn attempt(kernel: *Simulated, operation: *Operation) void {
         .send, .send_all, .sendmsg, .sendmsg_all => streams.send(kernel, operation),
         .send_zero_copy, .sendmsg_zero_copy => streams.send(kernel, operation),
         .system_call => system_calls.attempt(kernel, operation),
+        .receive_datagram => datagrams.receive(kernel, operation),
+        .send_datagram => datagrams.send(kernel, operation),
         .notification => unreachable, // no operation of its own
         .nop, .cancel, .cancel_all => unreachable, // these complete when they start
     }
@@ -471,6 +480,7 @@ pub fn verify_memory(kernel: *Simulated, operation: *Operation) void {
     var left = switch (operation.row) {
         .send, .send_all, .sendmsg, .sendmsg_all => operation.done,
         .send_zero_copy, .sendmsg_zero_copy => operation.done,
+        .send_datagram => operation.total,
         .system_call => if (system_calls.is_write(&operation.sqe)) operation.total else return,
         else => return,
     };

@@ -28,6 +28,8 @@ pub const Row = enum {
     cancel,
     cancel_all,
     link_timeout,
+    receive_datagram,
+    send_datagram,
     /// Files, names, new sockets, polls, splices: `testing/operations.zig` counts them by kind.
     system_call,
 };

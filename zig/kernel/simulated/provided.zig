@@ -7,6 +7,8 @@
 
 const std = @import("std");
 const assert = std.debug.assert;
+const BufferGroup = @import("../../kernel.zig").BufferGroup;
+const errno = @import("../linux.zig").errno;
 
 /// away ──add──▶ added ──publish──▶ published ──select──▶ away
 const State = enum(u8) { away, added, published };
@@ -75,6 +77,35 @@ pub const Provided = struct {
         ring.head = @intCast((ring.head + 1) % ring.order.len);
         ring.published -= 1;
         return .{ .id = id, .bytes = buffer.bytes };
+    }
+};
+
+/// One ring for each group; some are never registered.
+pub const Groups = struct {
+    rings: std.EnumArray(BufferGroup, Provided) = .initFill(.{}),
+
+    pub fn register(
+        groups: *Groups,
+        allocator: std.mem.Allocator,
+        group: BufferGroup,
+        size_bytes: usize,
+        entries: u32,
+    ) i32 {
+        if (!std.math.isPowerOfTwo(entries) or size_bytes < entries * 16) return errno.inval;
+        const ring = groups.of(group);
+        if (ring.buffers.len > 0) return errno.exist;
+        ring.* = Provided.init(allocator, entries) catch return errno.nomem;
+        return 0;
+    }
+
+    pub fn deinit(groups: *Groups, allocator: std.mem.Allocator) void {
+        for (&groups.rings.values) |*ring| {
+            if (ring.buffers.len > 0) ring.deinit(allocator);
+        }
+    }
+
+    pub fn of(groups: *Groups, group: BufferGroup) *Provided {
+        return groups.rings.getPtr(group);
     }
 };
 

@@ -64,7 +64,7 @@ pub fn receive(kernel: *Simulated, operation: *Operation) void {
         network.break_socket(operation.socket, errno.timedout);
     }
     // A buffer is chosen before the socket is looked at; when it is armed, at once (K9).
-    const starved = kernel.provided.get(.stream).published == 0;
+    const starved = kernel.provided.of(.stream).published == 0;
     if (starved and first) return finish(kernel, operation, errno.nobufs);
     if (socket.state == .connecting or socket.state == .fresh) {
         return finish(kernel, operation, errno.notconn);
@@ -77,7 +77,7 @@ pub fn receive(kernel: *Simulated, operation: *Operation) void {
     };
     if (waiting <= 0) return finish(kernel, operation, waiting);
     const part = kernel.fate.part(@intCast(waiting));
-    const selected = kernel.provided.getPtr(.stream).select().?;
+    const selected = kernel.provided.of(.stream).select().?;
     operation.total = selected.bytes.len;
     const count = network.receive(operation.socket, selected.bytes[0..@min(
         selected.bytes.len,

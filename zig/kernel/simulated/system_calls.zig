@@ -11,6 +11,7 @@ const linux = std.os.linux;
 const simulated = @import("../simulated.zig");
 const importing = @import("importing.zig");
 const operations = @import("operations.zig");
+const datagrams = @import("datagrams.zig");
 const streams = @import("streams.zig");
 const network_file = @import("network.zig");
 const Path = @import("volume.zig").Path;
@@ -123,7 +124,11 @@ pub fn plain(kernel: *Simulated, sqe: *const system.Sqe) i32 {
         .READ_FIXED, .WRITE_FIXED, .POLL_ADD, .TIMEOUT, .LINK_TIMEOUT, .ASYNC_CANCEL => {
             return errno.notsup;
         },
-        .ACCEPT, .CONNECT, .SEND, .RECV, .SENDMSG, .RECVMSG => return errno.notsup,
+        .CONNECT => {
+            if (!datagrams.is_one(kernel, sqe.fd)) return errno.notsup;
+            return datagrams.connect(kernel, sqe);
+        },
+        .ACCEPT, .SEND, .RECV, .SENDMSG, .RECVMSG => return errno.notsup,
         .SEND_ZC, .SENDMSG_ZC => return errno.notsup,
         else => {},
     }
@@ -165,8 +170,11 @@ fn perform(kernel: *Simulated, operation: *Operation) Attempt {
             .FALLOCATE => allocate(kernel, operation),
             .OPENAT => open(kernel, operation),
             .STATX => volume.describe(&paths[0], @ptrFromInt(sqe.off)),
-            .SOCKET => network.create(),
-            .BIND => network.bind_socket(operation.socket, &operation.target),
+            .SOCKET => datagrams.create(kernel, sqe),
+            .BIND => if (network.sockets[operation.socket].state == .mail)
+                datagrams.bind(kernel, operation.socket, &operation.target)
+            else
+                network.bind_socket(operation.socket, &operation.target),
             .LISTEN => network.listen_socket(operation.socket, sqe.len),
             .RENAMEAT => volume.rename(&paths[0], &paths[1]),
             .LINKAT => volume.link(&paths[0], &paths[1]),
@@ -312,6 +320,7 @@ fn ready_events(kernel: *Simulated, index: u32) u32 {
         .file => return linux.POLL.IN | linux.POLL.OUT,
         .fresh, .bound => return linux.POLL.OUT | linux.POLL.HUP,
         .event => return if (socket.rings > 0) linux.POLL.IN else 0,
+        .mail => return datagrams.ready_events(kernel, index),
         .connecting => return 0,
         .listening => return if (socket.waiting_count > 0) linux.POLL.IN else 0,
         .connected, .dead => {},
