@@ -142,3 +142,31 @@ describe("echo-server", () => {
     },
   );
 });
+
+describe("proxy", () => {
+  const path = fileURLToPath(new URL("../examples/proxy.ts", import.meta.url));
+
+  test("passes a connection on, both ways, and says how much", async () => {
+    const upstream = net.createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
+    await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
+    const { port } = upstream.address() as net.AddressInfo;
+    const child = start(path, { arguments: ["--port", "0", "--to", `127.0.0.1:${port}`] });
+    using _child = { [Symbol.dispose]: () => child.kill("SIGKILL") };
+    const reader = child.stdout.getReader();
+    const [, where = ""] = await printed(reader, /^proxy on (\S+) to/);
+    const bytes = Buffer.alloc(1 << 20, "what the client says, ");
+    const place = { hostname: "127.0.0.1", port: Number(where.split(":").at(-1)) };
+    const echo = await echoClient("node", place, { bytes, pieces: [1 << 20], halfClose: true });
+    expect(echo.equals(bytes)).toBe(true);
+    await printed(reader, /127\.0\.0\.1: 1048576 bytes there, 1048576 back/);
+    child.kill("SIGINT");
+    expect(await child.exited).toBe(0);
+    upstream.close();
+  });
+
+  test("says how it is used", async () => {
+    const { code, stderr } = await run(path);
+    expect(code).toBe(2);
+    expect(stderr).toContain("usage: ");
+  });
+});

@@ -45,6 +45,8 @@ describe("the package", () => {
       "connect",
       "listen",
       "prepare",
+      "proxy",
+      "udpSocket",
     ]);
   });
 

@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x86e5a82f;
+export const ABI_HASH = 0xde612fa4;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -73,12 +73,13 @@ export const Event = {
   connect_failed: 6,
   listener_closed: 7,
   timeout: 8,
-  post: 9,
-  post_block: 10,
-  datagram: 11,
-  datagram_drain: 12,
-  datagram_error: 13,
-  datagram_closed: 14,
+  forwarded: 9,
+  post: 10,
+  post_block: 11,
+  datagram: 12,
+  datagram_drain: 13,
+  datagram_error: 14,
+  datagram_closed: 15,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
 
@@ -659,6 +660,8 @@ export const SYMBOLS = {
   bu_operation_sent: { args: ["u32", "u32"], returns: "f64" },
   bu_connection_shut: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_pause: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
+  bu_connection_forward: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
+  bu_connection_forwarded: { args: ["u32", "u32", "u32"], returns: "f64" },
   bu_connection_option: { args: ["u32", "u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_option_read: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_address: { args: ["u32", "u32", "u32", "u32", "ptr"], returns: "i32" },

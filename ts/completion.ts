@@ -19,6 +19,8 @@ export interface ConnectionReceiver {
   onData(offset: number, length: number, buffer: number): HandlerResult;
   onDrain(): HandlerResult;
   onEnd(): HandlerResult;
+  /** All was forwarded that there will be, or the target is lost. */
+  onForwarded(result: number): HandlerResult;
   /** The time-out that was set as the `setting`-th has passed. */
   onTimeout(setting: number): HandlerResult;
   onClose(result: number): HandlerResult;
@@ -234,6 +236,8 @@ function deliver(
       return receiver.onOpen();
     case Event.end:
       return receiver.onEnd();
+    case Event.forwarded:
+      return receiver.onForwarded(result);
     case Event.timeout:
       return receiver.onTimeout((records[at + RECORD_WORDS.extra] as number) >>> 0);
     case Event.close:

@@ -119,6 +119,9 @@ export abstract class Connection<Data> implements ConnectionReceiver {
   }
 
   /** @internal */
+  abstract onForwarded(result: number): HandlerResult;
+
+  /** @internal */
   abstract onTimeout(setting: number): HandlerResult;
 
   /** @internal */

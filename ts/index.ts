@@ -56,6 +56,7 @@ export type {
   SocketAddress,
   SocketTransferOptions,
 } from "./operation/socket.ts";
+export { proxy, type PipeOptions } from "./piping.ts";
 export type {
   PostData,
   Poster,

@@ -114,6 +114,21 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
     this.#inbox().push(this.ring.memory.copyBytes(offset, length));
   }
 
+  /** Hands out what nobody has taken, and takes no more. */
+  protected release(give: (chunk: Chunk) => void): void {
+    const { inbox } = this;
+    this.inbox = null;
+    inbox?.empty(give);
+  }
+
+  /** Nobody reads the socket by the inbox. */
+  protected assertUnread(operation: string): void {
+    const reader = this.inbox?.reader ?? null;
+    if (reader === null) return;
+    const message = `${operation}: the socket is read by ${reader} already`;
+    throw new UringError("EBUSY", operation, message);
+  }
+
   /** @internal Behind what is still to be read. */
   override onEnd(): HandlerResult {
     if (this.inbox === null) return super.onEnd();
@@ -126,8 +141,7 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
     const { inbox } = this;
     if (inbox === null || inbox.reader !== null || this.handlers.data === undefined) return;
     const { data, binaryType } = this.handlers;
-    this.inbox = null;
-    inbox.empty((chunk) => {
+    this.release((chunk) => {
       const { buffer } = chunk;
       const given = binaryType === "arraybuffer"
         ? buffer

@@ -4,7 +4,7 @@
 // or change it, throws: a program that asks for it must not go on in the clear.
 
 import { UringError } from "./errors.ts";
-import { Reading } from "./reading.ts";
+import { Piping } from "./piping.ts";
 
 /** The error of everything that needs TLS. */
 export function withoutTls(operation: string): UringError {
@@ -14,7 +14,7 @@ export function withoutTls(operation: string): UringError {
   return new UringError("EOPNOTSUPP", operation, message);
 }
 
-export abstract class WithoutTls<Data> extends Reading<Data> {
+export abstract class WithoutTls<Data> extends Piping<Data> {
   get authorized(): boolean {
     return false;
   }

@@ -122,22 +122,25 @@ pub const Event = enum(u32) {
     /// The time of `bu_connection_timeout` has passed: `extra` says of which setting, counted from
     /// 1 and wrapping around; settings after it make the record out of date.
     timeout = 8,
+    /// The peer's FIN, behind everything that was forwarded and has been sent; or, with `result`
+    /// below 0, the target of `bu_connection_forward` takes no more.
+    forwarded = 9,
     /// A post: `extra` is its key, `data` the number.
-    post = 9,
+    post = 10,
     /// The same with a block of native memory: `data` is its address, `bu_block_adopt` takes it.
-    post_block = 10,
+    post_block = 11,
     /// Datagrams of one sender arrived: `result` bytes from `offset` in a buffer of the datagram
     /// pool. `extra` is that buffer in its lowest byte, bits of `DatagramFlag` in the next, and in
     /// its high half the size of each datagram but the last, or 0 if there is one. `data` is the
     /// sender: an IPv4 address as a number, times 65536, plus the port; of any other one a number
     /// that stays the same only as long as the sender does.
-    datagram = 11,
+    datagram = 12,
     /// There is room again after a send that was refused.
-    datagram_drain = 12,
+    datagram_drain = 13,
     /// An error that ends nothing, such as ICMP's answer to an earlier datagram: `result`.
-    datagram_error = 13,
+    datagram_error = 14,
     /// A datagram socket is closed and its descriptor is free. `result` is 0 or why.
-    datagram_closed = 14,
+    datagram_closed = 15,
 };
 
 /// Bits of the second byte of a `datagram` record's `extra`.

@@ -10,6 +10,7 @@ const seam = @import("kernel.zig");
 const Engine = @import("engine.zig").Engine;
 const Operation = @import("operation.zig").Operation;
 const preparation = @import("preparation.zig");
+const forwarding = @import("forwarding.zig");
 const registration = @import("registration.zig");
 const send_settling = @import("send_settling.zig");
 const send_start = @import("send_start.zig");
@@ -112,6 +113,27 @@ pub fn connection_pause(engine: *Engine, index: u32, generation: u32, paused: u3
     const connection = engine.connections.find(index, generation) orelse return errno.noent;
     connection.pause(engine, index, paused != 0);
     return 0;
+}
+
+/// Generation 0, which no connection has, ends the forwarding.
+pub fn connection_forward(
+    engine: *Engine,
+    index: u32,
+    generation: u32,
+    target: u32,
+    target_generation: u32,
+) i32 {
+    const connection = engine.connections.find(index, generation) orelse return errno.noent;
+    if (target_generation > 0) {
+        return forwarding.start(connection, engine, target, target_generation);
+    }
+    forwarding.stop(connection);
+    return 0;
+}
+
+pub fn connection_forwarded(engine: *Engine, index: u32, generation: u32) f64 {
+    const connection = engine.connections.find(index, generation) orelse return -1;
+    return @floatFromInt(connection.forwarding.bytes);
 }
 
 pub fn connection_option(

@@ -13,6 +13,7 @@ const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
 const deadlines = @import("deadlines.zig");
+const forwarding = @import("forwarding.zig");
 const receiving = @import("receiving.zig");
 const sending = @import("sending.zig");
 const send_settling = @import("send_settling.zig");
@@ -54,6 +55,7 @@ pub const Connection = struct {
     parked: slots.Link = .{},
     starved: slots.Link = .{},
     deadline: deadlines.Deadline = .{},
+    forwarding: forwarding.Forwarding = .{},
     /// Where to connect to; the kernel reads it until the connect's CQE (I1).
     address: seam.SocketAddress = undefined,
 
@@ -110,6 +112,8 @@ pub const Connection = struct {
             return true;
         }
         if (connection.shut == .end and !connection.receiving.ended) return true;
+        // What it has received is on its way to another connection, which is to be told of its end.
+        if (connection.shut == .end and connection.forwarding.stage == .ending) return true;
         if (connection.is_busy()) return true;
         return connection.submit_close(engine, index);
     }

@@ -184,6 +184,25 @@ pub export fn bu_connection_pause(ring: u32, index: u32, generation: u32, paused
     return calls.connection_pause(engine, index, generation, paused);
 }
 
+/// What arrives goes to another connection of the ring, from here on; a target's generation of 0
+/// ends it. ENODATA: the peer's FIN is here already. The end is a `forwarded` record.
+pub export fn bu_connection_forward(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    target: u32,
+    target_generation: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.connection_forward(engine, index, generation, target, target_generation);
+}
+
+/// Bytes that were forwarded and have been sent, by the present forwarding or the last one.
+pub export fn bu_connection_forwarded(ring: u32, index: u32, generation: u32) f64 {
+    const engine = rings.of(ring) catch return -1;
+    return calls.connection_forwarded(engine, index, generation);
+}
+
 pub export fn bu_connection_option(
     ring: u32,
     index: u32,

@@ -8,6 +8,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const seam = @import("kernel.zig");
+const forwarding = @import("forwarding.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
 const Connection = @import("connection.zig").Connection;
@@ -120,6 +121,10 @@ pub fn unpark(engine: *Engine) void {
 fn on_data(connection: *Connection, engine: *Engine, index: u32, id: u32, len: i32) void {
     if (is_given_up(connection)) return; // the buffer goes back with the others
     engine.counters.bytes_received += len;
+    if (connection.forwarding.stage != .off) {
+        const bytes = engine.buffers.bytes(@intCast(id))[0..@intCast(len)];
+        return forwarding.on_data(connection, engine, index, id, bytes);
+    }
     const offset = engine.layout.receive_offset + id * engine.buffers.size;
     engine.record(.data, index, len, offset, id);
 }
@@ -129,5 +134,8 @@ fn on_end(connection: *Connection, engine: *Engine, index: u32) void {
     connection.receiving.ended = true;
     engine.mark(index);
     if (is_given_up(connection)) return;
+    if (connection.forwarding.stage != .off) {
+        return forwarding.on_end(connection, engine, index);
+    }
     engine.record(.end, index, 0, 0, 0);
 }

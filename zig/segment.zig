@@ -30,11 +30,14 @@ pub const Owner = union(enum) {
     lent: Lent,
 };
 
-/// Memory that the library itself lends, as a receive buffer that is forwarded. `release` may queue
-/// and mark, but neither submits nor writes records.
+/// Memory that the library itself lends, as a receive buffer that is forwarded. `release` may
+/// queue, mark and write one record; it does not submit.
 pub const Lent = struct {
-    release: *const fn (engine: *Engine, context: u64, sent: u64) void,
+    release: *const Release,
     context: u64,
+
+    /// So much of `size` was sent.
+    pub const Release = fn (engine: *Engine, context: u64, sent: u64, size: u64) void;
 };
 
 pub const Segment = struct {

@@ -216,7 +216,7 @@ pub fn report(engine: *Engine) void {
             .operation => |operation| {
                 submission.settle_send(engine, operation, segment.result, segment.sent);
             },
-            .lent => |lent| lent.release(engine, lent.context, segment.sent),
+            .lent => |lent| lent.release(engine, lent.context, segment.sent, segment.size),
         }
         retire_if_free(engine, slot, segment);
     }

@@ -139,6 +139,11 @@ comptime {
     assert(@sizeOf(seam.Iovec) == 2 * @sizeOf(f64));
 }
 
+/// Whether anything may still be queued.
+pub fn takes(connection: *const Connection) bool {
+    return connection.shut == .none and connection.stage != .closing and connection.failure == 0;
+}
+
 /// Queues bytes that the library itself lends, as a receive buffer of another connection;
 /// `lent.release` hears of it once they are sent, or never will be. False: the connection takes
 /// nothing any more, or there is no slot; then the bytes are still the caller's.
@@ -149,8 +154,7 @@ pub fn forward(
     bytes: []const u8,
     lent: segments.Lent,
 ) bool {
-    if (connection.shut != .none or connection.stage == .closing) return false;
-    if (connection.failure != 0) return false;
+    if (!takes(connection)) return false;
     const slot = engine.segments.claim() orelse return false;
     const segment = engine.segments.at(slot);
     segment.* = .{

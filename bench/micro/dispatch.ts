@@ -19,6 +19,7 @@ function receiver(): ConnectionReceiver {
     },
     onDrain() {},
     onEnd() {},
+    onForwarded() {},
     onTimeout() {},
     onClose() {},
     onConnectFailed() {},

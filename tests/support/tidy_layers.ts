@@ -9,7 +9,11 @@ export const ZIG_LAYERS = [
   /^zig\/(?:slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
   /^zig\/(?:buffer_ring|datagram_buffers)\.zig$/,
   /^zig\/(?:operation(?:\.zig$|\/)|segment\.zig$)/,
-  /^zig\/(?:features|connection|deadlines|receiving|send\w+|listen|submission|failure|posts)\.zig$/,
+  // Connections and operations: what they submit, and what comes of it.
+  new RegExp(
+    "^zig/(?:features|connection|deadlines|forwarding|receiving|send\\w+|listen|posts" +
+      "|submission|failure)\\.zig$",
+  ),
   /^zig\/datagram(?:_queue|s)?\.zig$/,
   /^zig\/engine\.zig$/,
   /^zig\/(?:calls|datagram_calls|opening|preparation|teardown)\.zig$/,
@@ -30,7 +34,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
   /^ts\/(?:prepare|batch|watch|block|post)\.ts$/,
   /^ts\/ring\.ts$/,
-  /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing|reading|tls)\.ts$/,
+  /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing|reading|piping|tls)\.ts$/,
   /^ts\/datagram_(?:options|records|settings)\.ts$/,
   /^ts\/(?:listen|connect|socket|datagram|file|timer)\.ts$/,
   /^ts\/index\.ts$/,

@@ -95,6 +95,7 @@ pub const errno = struct {
     pub const nosys = negative(.NOSYS);
     pub const time = negative(.TIME);
     pub const overflow = negative(.OVERFLOW);
+    pub const nodata = negative(.NODATA);
     pub const notsup = negative(.OPNOTSUPP);
     pub const notconn = negative(.NOTCONN);
     pub const shutdown = negative(.SHUTDOWN);

@@ -166,6 +166,14 @@ pub const Scene = struct {
         return found;
     }
 
+    pub fn last(scene: *const Scene, event: abi.Event) ?*const abi.Record {
+        var found: ?*const abi.Record = null;
+        for (scene.records[0..scene.count]) |*record| {
+            if (record.event == event) found = record;
+        }
+        return found;
+    }
+
     // Files and sockets.
 
     pub fn open_file(scene: *Scene, path: []const u8) !i32 {
@@ -228,9 +236,7 @@ pub const Scene = struct {
             if (scene.seen(.open) > before) break;
             try scene.turn(10);
         }
-        const record = for (scene.records[0..scene.count]) |*record| {
-            if (record.event == .open) break record;
-        } else return error.NeverOpens;
+        const record = scene.last(.open) orelse return error.NeverOpens;
         _ = calls.listener_stop(scene.engine, listener.index, listener.generation);
         return .{
             .handle = .{ .index = record.index, .generation = record.generation },

@@ -192,7 +192,7 @@ fn forward(schedule: *Schedule, index: u32, send: *Send) Error!void {
     send.chunk = try connection.stream.begin(schedule.arena, send.total, false);
 }
 
-fn released(_: *Engine, context: u64, sent: u64) void {
+fn released(_: *Engine, context: u64, sent: u64, _: u64) void {
     const send: *Send = @ptrFromInt(context);
     finish(send, sent) catch send.schedule.kernel.violate(send.schedule.verdict.message);
 }

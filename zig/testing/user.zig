@@ -379,6 +379,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
         },
         .drain => try (try find(schedule, record)).on_drain(verdict, schedule.turns),
         .end => try (try find(schedule, record)).on_end(verdict),
+        .forwarded => return verdict.violation("nothing is forwarded here", .{}),
         .timeout => try (try find(schedule, record)).on_timeout(
             verdict,
             record.extra,
