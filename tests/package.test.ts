@@ -36,6 +36,7 @@ describe("the package", () => {
     expect(JSON.parse(stdout)).toEqual({ names: expected, echoed: "by name" });
     expect(expected).toEqual([
       "BufferPool",
+      "NativeBlock",
       "Operation",
       "PooledBuffer",
       "RegisteredBuffer",

@@ -1,6 +1,7 @@
 // Sends of memory in place: order, ownership, cancel, the ends of a connection.
 //
-// Chains are in chain.test.ts, zero copy in zero_copy.test.ts, cork and watermarks in write.test.ts.
+// Chains are in chain.test.ts, zero copy in zero_copy.test.ts; cork and watermarks in
+// write.test.ts.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -20,11 +20,6 @@ comptime {
     assert(abi.block_header_size % memory.page_size == 0); // the bytes are page-aligned
 }
 
-comptime {
-    assert(@sizeOf(Header) <= abi.block_header_size);
-    assert(abi.block_header_size % memory.page_size == 0); // the bytes are page-aligned
-}
-
 pub const Header = struct {
     /// Atomic.
     owners: u32,

@@ -351,6 +351,9 @@ pub fn post_number(token: u32, key: u32, data: f64) i32 {
 /// The block has one owner more when it is taken: the caller gives its own up by itself.
 pub fn post_block(token: u32, key: u32, address: f64) i32 {
     const header = block.of(address) orelse return errno.inval;
+    // Only who has a token can have a block: its memory is not touched for anybody else.
+    const checked = check(token);
+    if (checked < 0) return checked;
     header.share();
     const outcome = post(token, &.{ .kind = .block, .key = key, .data = address });
     if (outcome < 0) header.release();
