@@ -29,7 +29,7 @@ export interface RingOptions {
   receiveBufferSize?: number;
   /** Connections open at a time. Default 65536. */
   connections?: number;
-  /** Operations in flight at a time; more are refused with ENOMEM. Default 16384. */
+  /** Operations in flight at a time; more are refused with ENOMEM. Default 65536. */
   operations?: number;
   /** Blocks of 2 KiB that hold written bytes, for all connections together. Default 16384. */
   stagingBlocks?: number;
