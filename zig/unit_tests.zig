@@ -35,6 +35,7 @@ test {
     _ = @import("kernel/simulated/send_tests.zig");
     _ = @import("kernel/simulated/tests.zig");
     _ = @import("kernel/simulated/volume.zig");
+    _ = @import("kernel/uring_send_tests.zig");
     _ = @import("testing/canary.zig");
     _ = @import("testing/coverage.zig");
     _ = @import("testing/datagram_schedules.zig");
