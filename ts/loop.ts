@@ -226,6 +226,7 @@ export class Loop {
   /** The stream duplicates the wake fd: null while the process has no descriptor left (EMFILE). */
   #openReader(): WakeReader | null {
     if (this.#reader !== null) return this.#reader;
+    if (this.#ring.wakeFd < 0) return null; // nobody would signal it
     try {
       this.#reader = watch(this.#ring.wakeFd);
     } catch {
