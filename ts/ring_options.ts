@@ -156,15 +156,15 @@ export function refusal(outcome: number, reason: number, errno: number): UringEr
 
 function refusalSentence(outcome: number, reason: number, errno: number): string {
   const detail = errno === 0 ? "masked" : codeOf(-errno);
+  if (detail === "EPERM" && reason !== Reason.epoll_refused) {
+    return (
+      "io_uring is forbidden here (EPERM): by a seccomp profile, as Docker's and Kubernetes' " +
+      "default ones do, or by `sysctl kernel.io_uring_disabled`; allow the io_uring system " +
+      "calls, or set the sysctl to 0"
+    );
+  }
   switch (reason) {
     case Reason.setup_refused:
-      if (detail === "EPERM") {
-        return (
-          "io_uring is forbidden here (EPERM): by a seccomp profile, as Docker's and Kubernetes' " +
-          "default ones do, or by `sysctl kernel.io_uring_disabled`; allow the io_uring system " +
-          "calls, or set the sysctl to 0"
-        );
-      }
       if (detail === "ENOSYS") {
         return (
           "this kernel has no io_uring, or a seccomp profile hides it (ENOSYS); it needs Linux " +

@@ -247,7 +247,10 @@ fn receive_twice(ring: *Uring, pair: *const [2]i32, multishot: bool) i32 {
         }
         const wrote = linux.write(pair[1], "probe");
         if (wrote < 0) return wrote;
-        const cqe = receive_one(ring) orelse return errno.time;
+        const cqe = switch (receive_one(ring)) {
+            .cqe => |cqe| cqe,
+            .refused => |code| return code,
+        };
         if (cqe.res < 0) return cqe.res;
         const complete = cqe.res == "probe".len and cqe.flags & seam.cqe_flag.buffer != 0;
         const more = cqe.flags & seam.cqe_flag.more != 0;
@@ -264,24 +267,27 @@ fn try_message(ring: *Uring) bool {
     };
     defer bell.close();
     if (bell.ring(.waits) < 0) return false;
-    const cqe = receive_one(ring) orelse return false;
-    return cqe.user_data == message_probe;
+    return switch (receive_one(ring)) {
+        .cqe => |cqe| cqe.user_data == message_probe,
+        .refused => false,
+    };
 }
 
 const message_probe = 0xbe11;
 
-fn receive_one(ring: *Uring) ?linux.Cqe {
+/// The next completion, within a second.
+fn receive_one(ring: *Uring) union(enum) { cqe: linux.Cqe, refused: i32 } {
     for (0..10) |_| {
         const entered = ring.enter(1, 100);
         const run = ring.cqes();
         if (run.len > 0) {
             const cqe = run[0];
             ring.advance(1);
-            return cqe;
+            return .{ .cqe = cqe };
         }
-        if (entered < 0 and entered != errno.intr) return null;
+        if (entered < 0 and entered != errno.intr) return .{ .refused = entered };
     }
-    return null;
+    return .{ .refused = errno.time };
 }
 
 test "a rung without its base flag drops what depends on it" {
