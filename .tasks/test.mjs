@@ -1,9 +1,11 @@
 // `npm test`: every check of the tree, one part after the other, also after a failing one. The last
 // line is the sum over all parts, `N passed, N failed`. With arguments (`npm test -- connect`) only
-// `bun test` runs, with these arguments.
+// `bun test` runs, with these arguments. It runs twice: on the kernel interface that the machine
+// has, or that BUN_URING_BACKEND names, and on the epoll twin.
 
+import { readdirSync } from "node:fs";
 import { build } from "./build.mjs";
-import { bun, run, TaskError, tsc, zig } from "./tools.mjs";
+import { bun, inTree, run, TaskError, tsc, zig } from "./tools.mjs";
 
 const arguments_ = process.argv.slice(2);
 const FORMATTED = ["zig", "build.zig"];
@@ -20,8 +22,22 @@ const PARTS = {
   "generated boundary": async () =>
     countOfOne(await run([...zig(), "build", "abi"], { env: { CI: "1" } })),
   types: async () => countOfOne(await run([process.execPath, tsc, "--project", "."])),
-  "bun test": async () => countsOfBun(await run([bun, "test", "--timeout=30000", ...arguments_])),
+  "bun test": () => bunTest(arguments_),
+  "bun test, epoll": () =>
+    bunTest(arguments_.length > 0 ? arguments_ : ringTests(), { BUN_URING_BACKEND: "epoll" }),
 };
+
+async function bunTest(filters, env = {}) {
+  return countsOfBun(await run([bun, "test", "--timeout=30000", ...filters], { env }));
+}
+
+/** About the tree and its texts: the same on every kernel. */
+const WITHOUT_RING = /^(?:abi|backend|documents|package|parity_table|tidy|types)\.test\.ts$/;
+
+function ringTests() {
+  const files = readdirSync(inTree("tests")).filter((name) => name.endsWith(".test.ts"));
+  return files.filter((name) => !WITHOUT_RING.test(name)).map((name) => `./tests/${name}`);
+}
 
 /** A check without parts of its own. */
 function countOfOne({ code }) {
@@ -70,7 +86,8 @@ async function runPart(name, part) {
   return { name, ...counts, seconds };
 }
 
-const names = arguments_.length > 0 ? ["build", "bun test"] : Object.keys(PARTS);
+const BUN_PARTS = ["build", "bun test", "bun test, epoll"];
+const names = arguments_.length > 0 ? BUN_PARTS : Object.keys(PARTS);
 const results = [];
 for (const name of names) results.push(await runPart(name, PARTS[name]));
 
