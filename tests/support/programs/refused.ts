@@ -1,5 +1,5 @@
-// An echo in a process to which a seccomp filter refuses system calls, as containers do. Prints what
-// the ring says of itself, and what came back.
+// An echo in a process to which a seccomp filter refuses system calls, as containers do. Prints
+// what the ring says of itself, and what came back.
 //
 // Arguments: the errno, the backend asked for, and the calls by name.
 
