@@ -2,8 +2,10 @@
 // It happens in a process of its own, whose descriptors and mappings can be counted.
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { Ring } from "../ts/index.ts";
+import { connect, Ring } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
+import { End } from "./support/pair.ts";
+import { turns, until } from "./support/until.ts";
 
 // The preload's holds for the first file of a run alone.
 setDefaultTimeout(30_000);
@@ -38,4 +40,38 @@ test("every thread has a default ring of its own, which stays the same", async (
   });
   expect(handle).not.toBe(Ring.default.handle);
   worker.terminate();
+});
+
+test("a Worker that is terminated in the midst of sends takes its memory with it", async () => {
+  const worker = new Worker(program("sending_worker"));
+  const messages: number[] = [];
+  let wake = (): void => {};
+  worker.onmessage = ({ data }: MessageEvent<number>) => {
+    messages.push(data);
+    wake();
+  };
+  const next = async (): Promise<number> => {
+    while (messages.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+    return messages.shift() as number;
+  };
+  const port = await next();
+  const end = new End();
+  const sockets = [];
+  for (let i = 0; i < 4; i++) {
+    const socket = await connect({ hostname: "127.0.0.1", port, socket: end.handlers });
+    sockets.push(socket);
+    socket.pause();
+    socket.write("go");
+    expect(await next()).toBe(3); // sends that are under way, none of which can end
+    await turns(20);
+  }
+  const closed = new Promise((resolve) => worker.addEventListener("close", resolve));
+  worker.terminate();
+  await closed;
+  for (const socket of sockets) socket.terminate();
+  await until(() => Ring.default.pendingCount === 0, "own connections are closed");
+  expect(messages).toEqual([]);
+  Bun.gc(true);
+  await using ring = new Ring({ entries: 8 }); // buries what the Worker left
+  expect(await ring.nop()).toBe(0);
 });

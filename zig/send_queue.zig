@@ -192,13 +192,15 @@ fn submit_window(
     while (count < count_max) : (count += 1) {
         segment.window += (list.next(segments.submission_max) orelse break).len;
     }
-    if (!engine.make_room(count)) return false;
+    const needed = if (mutation.is(.split_window)) 1 else count;
+    if (!engine.make_room(needed)) return false;
     const first = begin_window(segment, count);
     list = segment.pieces();
     for (0..count) |position| {
         const place = first +% @as(send_chain.Place, @intCast(position));
         const piece = list.next(segments.submission_max).?;
-        const sqe = engine.sqe().?; // `make_room` has counted it
+        // `make_room` has counted it.
+        const sqe = engine.sqe() orelse return mutation.is(.split_window);
         const user_data = member_tag(engine, sending.head, place);
         socket.Send.prepare(sqe, connection.file_of(index), piece, user_data);
         const lends = may_lend(connection, engine, segment, piece.len);

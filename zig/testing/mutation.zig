@@ -56,6 +56,8 @@ pub const Mutation = enum {
     take_any_notification,
     /// The members of a chain of sends are not linked.
     unlink_members,
+    /// A chain of sends may be handed over in parts.
+    split_window,
     /// What was written before a send in place goes behind it.
     overtake,
     /// A chain that broke says so although the remainder was to be sent again.

@@ -2,7 +2,7 @@
 // where a pointer may be null. Prints the calls that answered with something else than a negative
 // errno, and whether the ring still works afterwards. A crash is seen by whoever started it.
 
-import { ADDRESS_SIZE, ERRNO, SYMBOLS } from "../../../ts/abi.ts";
+import { ADDRESS_SIZE, ARGUMENTS_WORDS, ERRNO, SYMBOLS } from "../../../ts/abi.ts";
 import { Ring } from "../../../ts/index.ts";
 import { native } from "../../../ts/native.ts";
 import { pair } from "../pair.ts";
@@ -73,6 +73,24 @@ for (const enumerator of [3, 4, 255, 2 ** 31, 2 ** 32 - 1]) {
   expectErrno("bu_connection_address", [ring.handle, index, generation, enumerator, out]);
 }
 expectErrno("bu_connection_write", [ring.handle, index, generation, null, 10]);
+
+// A connection of its own, and sends of random arguments: an errno, or an operation that ends.
+{
+  using other = await pair({ ring });
+  const at = ring.connections.indexOf(other.client as never);
+  const of = ring.connections[at]?.generation ?? 0;
+  for (let i = 0; i < 2000; i++) {
+    const words = ring.memory.arguments.integers;
+    for (let word = 0; word < words.length; word++) words[word] = random.between(0, 2 ** 31);
+    words[ARGUMENTS_WORDS.extra] = random.between(0, random.chance(0.5) ? 2000 : 4);
+    words[ARGUMENTS_WORDS.options] = random.between(0, 31);
+    const input = random.bytes(random.between(0, 200));
+    const outcome = call("bu_connection_send", [ring.handle, at, of, input, input.length]);
+    if (outcome < 0 && !isErrno(outcome)) unexpected.push(`bu_connection_send = ${outcome}`);
+    if (outcome >= 0) call("bu_cancel", [ring.handle, outcome, ring.claimedGeneration()]);
+    if (random.chance(0.1)) ring.submit();
+  }
+}
 for (const id of [8, 9, 65535, 2 ** 31, 2 ** 32 - 1]) {
   expectErrno("bu_buffer_lend", [ring.handle, id]);
 }
