@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xde612fa4;
+export const ABI_HASH = 0x6181d919;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -709,6 +709,7 @@ export const SYMBOLS = {
   bu_stop: { args: ["u32"], returns: "i32" },
   bu_token_check: { args: ["u32"], returns: "i32" },
   bu_block_map: { args: ["f64"], returns: "f64" },
+  bu_block_viewed: { args: ["f64"], returns: "void" },
   bu_block_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_block_count: { args: [], returns: "u32" },
   bu_cancel: { args: ["u32", "u32", "u32"], returns: "i32" },

@@ -6,20 +6,17 @@
 // happens once, whichever thread dies.
 
 import { argumentError, checkInteger, UringError } from "./errors.ts";
-import { blockBytes } from "./memory.ts";
-import { native } from "./native.ts";
+import { adoptBlock, mapBlock, type Block } from "./memory.ts";
 
 /** What an ArrayBuffer can have. */
 const SIZE_MAX = 0xffff_ffff;
 
 /** A block that a post has brought. */
 class Delivered {
-  readonly address: number;
-  readonly length: number;
+  readonly block: Block;
 
-  constructor(address: number, length: number) {
-    this.address = address;
-    this.length = length;
+  constructor(block: Block) {
+    this.block = block;
   }
 }
 
@@ -29,30 +26,16 @@ export class NativeBlock implements Disposable {
 
   /** So many bytes, all 0; or a copy of those of a typed array. Page-aligned. */
   constructor(source: number | Uint8Array) {
-    if ((source as unknown) instanceof Delivered) {
-      const { address, length } = source as unknown as Delivered;
-      this.#address = address;
-      this.#bytes = new Uint8Array(blockBytes(address, length));
-      return;
-    }
-    const copied = source instanceof Uint8Array ? source : null;
-    if (copied === null && typeof source !== "number") {
-      throw argumentError("NativeBlock", "source", "a size in bytes or a Uint8Array", source);
-    }
-    const size = copied === null ? source : copied.byteLength;
-    checkInteger("NativeBlock", "size", size, 1, SIZE_MAX);
-    this.#address = native.bu_block_map(size as number);
-    if (this.#address === 0) {
-      throw new UringError("ENOMEM", "NativeBlock", `NativeBlock: no memory for ${size} bytes`);
-    }
-    this.#bytes = new Uint8Array(blockBytes(this.#address, size as number));
-    if (copied !== null) this.#bytes.set(copied);
+    const given: unknown = source;
+    const { address, bytes } = given instanceof Delivered ? given.block : makeBlock(source);
+    this.#address = address;
+    this.#bytes = new Uint8Array(bytes);
+    if (source instanceof Uint8Array) this.#bytes.set(source);
   }
 
   /** @internal The block of a post that the ring has just delivered. */
   static delivered(ring: number, address: number): NativeBlock {
-    const length = native.bu_block_adopt(ring, address);
-    return new NativeBlock(new Delivered(address, length) as unknown as number);
+    return new NativeBlock(new Delivered(adoptBlock(ring, address)) as unknown as number);
   }
 
   /** The bytes; none once it was posted or disposed of. */
@@ -85,4 +68,15 @@ export class NativeBlock implements Disposable {
   #detach(): void {
     if (!this.#bytes.buffer.detached) this.#bytes.buffer.transfer(0);
   }
+}
+
+function makeBlock(source: number | Uint8Array): Block {
+  const size = source instanceof Uint8Array ? source.byteLength : source;
+  if (typeof size !== "number") {
+    throw argumentError("NativeBlock", "source", "a size in bytes or a Uint8Array", source);
+  }
+  checkInteger("NativeBlock", "size", size, 1, SIZE_MAX);
+  const block = mapBlock(size);
+  if (block !== null) return block;
+  throw new UringError("ENOMEM", "NativeBlock", `NativeBlock: no memory for ${size} bytes`);
 }

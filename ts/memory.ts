@@ -42,10 +42,35 @@ const bufferReleased = symbolAddress(native.bu_buffer_released);
 
 const blockReleased = symbolAddress(native.bu_block_released);
 
-/** An ArrayBuffer over the bytes of a block, one owner of which its deallocator gives up. */
-export function blockBytes(block: number, length: number): ArrayBuffer {
-  const start = (block + BLOCK_HEADER_SIZE) as Pointer;
-  return viewOver(start, 0, length, block as Pointer, blockReleased);
+/** A block of native memory: its address, and an ArrayBuffer whose deallocator gives it up. */
+export interface Block {
+  readonly address: number;
+  readonly bytes: ArrayBuffer;
+}
+
+/** A new block; null if there is no memory. */
+export function mapBlock(size: number): Block | null {
+  const address = native.bu_block_map(size);
+  return address === 0 ? null : viewBlock(address, size);
+}
+
+/** A block that the ring's last turn has delivered. */
+export function adoptBlock(ring: number, address: number): Block {
+  return viewBlock(address, native.bu_block_adopt(ring, address));
+}
+
+/** A Worker may be terminated anywhere in here: the library then knows that there is no view. */
+function viewBlock(address: number, size: number): Block {
+  const block = address as Pointer;
+  try {
+    const start = (address + BLOCK_HEADER_SIZE) as Pointer;
+    const bytes = viewOver(start, 0, size, block, blockReleased);
+    native.bu_block_viewed(address);
+    return { address, bytes };
+  } catch (error) {
+    native.bu_block_released(null, block); // too large for an ArrayBuffer
+    throw error;
+  }
 }
 
 /** A numeric address as `bu_*_address` and `bu_connect` have it. */

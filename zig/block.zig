@@ -11,6 +11,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const memory = @import("memory.zig");
+const linux = @import("kernel.zig").linux;
 
 /// Beyond it the answer is no memory anyway.
 const size_max = 1 << 34;
@@ -75,6 +76,66 @@ pub fn map(size: f64) ?*Header {
     return header;
 }
 
+// Crossing into JavaScript -----------------------------------------------------------------------
+
+/// A Worker can be terminated after the call that hands it a block and before the one that makes
+/// an ArrayBuffer of it, whose deallocator would free it. Until JavaScript says that it has one,
+/// the block stands here with its thread; what a thread that is gone has left is freed by the next
+/// that comes by. Atomic words, 0 for a free place:
+///
+///     63           40 39                                0
+///     +--------------+----------------------------------+
+///     |    thread    |      number of the first page    |
+///     +--------------+----------------------------------+
+var crossing: [64]u64 = @splat(0);
+
+const Crossing = packed struct(u64) {
+    page: u40,
+    thread: u24, // PID_MAX_LIMIT is 2^22
+};
+
+fn crossing_of(header: *const Header) Crossing {
+    return .{
+        .page = @truncate(@intFromPtr(header) / memory.page_size),
+        .thread = @truncate(@as(u32, @bitCast(linux.thread_id()))),
+    };
+}
+
+/// JavaScript of this thread is about to get the block.
+pub fn hand_over(header: *Header) void {
+    free_left_behind();
+    const own: u64 = @bitCast(crossing_of(header));
+    for (&crossing) |*place| {
+        // Release: who frees it sees the header.
+        if (@cmpxchgStrong(u64, place, 0, own, .acq_rel, .monotonic) == null) return;
+    }
+    // So many at a time: this one would be lost with its thread, as without all this.
+}
+
+/// It has an ArrayBuffer now, or gave the block up: its deallocator counts from here on.
+pub fn handed_over(header: *const Header) void {
+    const page = crossing_of(header).page;
+    for (&crossing) |*place| {
+        const word = @atomicLoad(u64, place, .acquire);
+        if (word == 0 or @as(Crossing, @bitCast(word)).page != page) continue;
+        _ = @cmpxchgStrong(u64, place, word, 0, .acq_rel, .monotonic);
+        return;
+    }
+}
+
+fn free_left_behind() void {
+    for (&crossing) |*place| {
+        const word = @atomicLoad(u64, place, .acquire);
+        if (word == 0) continue;
+        const left: Crossing = @bitCast(word);
+        if (!linux.thread_is_gone(@intCast(left.thread))) continue;
+        // Acquire: of two who come by one frees it.
+        if (@cmpxchgStrong(u64, place, word, 0, .acq_rel, .monotonic) != null) continue;
+        const header: *Header = @ptrFromInt(@as(usize, left.page) * memory.page_size);
+        header.release();
+    }
+}
+
 /// The header behind an address that `map` has given out.
 pub fn of(address: f64) ?*Header {
     if (!(address >= memory.page_size and address < 1 << 53)) return null;
@@ -101,4 +162,31 @@ test "sizes and addresses that cannot be are refused" {
     for ([_]f64{ 0, -4096, 12, 1 << 60, std.math.nan(f64) }) |address| {
         try std.testing.expectEqual(@as(?*Header, null), of(address));
     }
+}
+
+test "a block that never reached its ArrayBuffer is freed once its thread is gone" {
+    const before = count();
+    const Doomed = struct {
+        fn take(reaches: bool) void {
+            const header = map(100) orelse return;
+            hand_over(header);
+            if (reaches) handed_over(header);
+        }
+    };
+    const lost = try std.Thread.spawn(.{}, Doomed.take, .{false});
+    lost.join();
+    const kept = try std.Thread.spawn(.{}, Doomed.take, .{true});
+    kept.join();
+    try std.testing.expect(count() >= before + 1);
+    // The thread may live a moment longer than its function.
+    for (0..1000) |_| {
+        const own = map(1).?;
+        hand_over(own);
+        handed_over(own);
+        own.release();
+        if (count() == before + 1) break;
+        std.Thread.yield() catch continue;
+    }
+    try std.testing.expectEqual(before + 1, count()); // the one that somebody has
+    for (crossing) |word| try std.testing.expectEqual(0, word);
 }

@@ -465,6 +465,7 @@ pub const bu_wakeup = threads.bu_wakeup;
 pub const bu_stop = threads.bu_stop;
 pub const bu_token_check = threads.bu_token_check;
 pub const bu_block_map = threads.bu_block_map;
+pub const bu_block_viewed = threads.bu_block_viewed;
 pub const bu_block_released = threads.bu_block_released;
 pub const bu_block_count = threads.bu_block_count;
 

@@ -39,9 +39,16 @@ pub export fn bu_token_check(token: u32) i32 {
 }
 
 /// A block of native memory with one owner: its address, or 0. The bytes begin a page later.
+/// `bu_block_viewed` follows once there is an ArrayBuffer over them.
 pub export fn bu_block_map(size: f64) f64 {
     const header = blocks.map(size) orelse return 0;
+    blocks.hand_over(header);
     return header.address();
+}
+
+/// The ArrayBuffer is there, whose deallocator gives the block up.
+pub export fn bu_block_viewed(block: f64) void {
+    blocks.handed_over(blocks.of(block) orelse return);
 }
 
 /// One owner of a block less, the last one frees it; as deallocator of the ArrayBuffer over its
@@ -50,6 +57,7 @@ pub export fn bu_block_released(bytes: ?*anyopaque, block: ?*anyopaque) void {
     _ = bytes;
     if (rings.is_forked()) return;
     const header: *blocks.Header = @ptrCast(@alignCast(block orelse return));
+    blocks.handed_over(header);
     header.release();
 }
 

@@ -188,6 +188,7 @@ pub const Posts = struct {
         while (next) |node| : (next = node.next) {
             if (block.Header.behind(node) != asked) continue;
             posts.delivered.remove(node);
+            block.hand_over(asked);
             return asked.length();
         }
         return -1;

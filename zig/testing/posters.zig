@@ -104,6 +104,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record) Error!void {
             if (schedule.engine.posts.adopt(record.data) >= 0) {
                 return schedule.verdict.violation("a block was adopted twice", .{});
             }
+            block.handed_over(header);
             header.release();
         }
         break :number value;
