@@ -4,6 +4,7 @@
 // half of it goes on. The end and the error stand behind the chunks, and are told once those are
 // taken. It knows no socket.
 
+import type { Buffer } from "node:buffer";
 import { UringError } from "./errors.ts";
 
 /** Bytes held at which a connection is paused. */
@@ -11,7 +12,13 @@ const HOLD_MAX = 65536;
 
 const TAKEN_MAX = 64;
 
-export type Chunk = Uint8Array<ArrayBuffer>;
+/** With memory of its own: a stream takes it over. */
+export type Chunk = Buffer<ArrayBuffer>;
+
+/** As an iterator gives it. */
+export type Next = IteratorResult<Chunk, undefined>;
+
+export const DONE: Next = Object.freeze({ value: undefined, done: true });
 
 /** What an inbox asks of its connection. */
 export interface Inflow {
@@ -35,7 +42,7 @@ export class Inbox {
   #dropped = false;
   #reader: string | null = null;
   /** Those that came before their chunk, oldest first. */
-  #waiting: PromiseWithResolvers<Chunk | null>[] = [];
+  #waiting: PromiseWithResolvers<Next>[] = [];
 
   constructor(inflow: Inflow) {
     this.#inflow = inflow;
@@ -58,7 +65,7 @@ export class Inbox {
     if (this.#dropped) return;
     const waiting = this.#waiting.shift();
     if (waiting !== undefined) {
-      waiting.resolve(chunk);
+      waiting.resolve({ value: chunk, done: false });
       return;
     }
     this.#chunks.push(chunk);
@@ -82,11 +89,11 @@ export class Inbox {
     this.#settle();
   }
 
-  /** The next chunk, null at the end; rejects with what broke the connection. */
-  take(): Promise<Chunk | null> {
+  /** The next chunk, or the end; rejects with what broke the connection. */
+  next(): Promise<Next> {
     const chunk = this.#shift();
-    if (chunk !== undefined) return Promise.resolve(chunk);
-    const waiting = Promise.withResolvers<Chunk | null>();
+    if (chunk !== undefined) return Promise.resolve({ value: chunk, done: false });
+    const waiting = Promise.withResolvers<Next>();
     this.#waiting.push(waiting);
     if (this.#over) this.#settle();
     return waiting.promise;
@@ -134,7 +141,7 @@ export class Inbox {
     if (waiting.length === 0) return;
     this.#waiting = [];
     for (const one of waiting) {
-      if (this.#failure === undefined) one.resolve(null);
+      if (this.#failure === undefined) one.resolve(DONE);
       else one.reject(this.#failure);
     }
     this.#tellEnd();

@@ -205,6 +205,13 @@ export class Memory {
     return copy;
   }
 
+  /** The same with memory of its own: a small Buffer may share its ArrayBuffer with others. */
+  copyAlone(offset: number, length: number): Buffer<ArrayBuffer> {
+    const copy = Buffer.allocUnsafeSlow(length);
+    native.bu_slab_read(this.#handle, offset, copy, length);
+    return copy;
+  }
+
   /** A private copy as a plain Uint8Array with an ArrayBuffer of its own. */
   copyBytes(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const copy = new Uint8Array(length);

@@ -3,16 +3,16 @@
 // Bytes go to the `data` handler; without one they wait in an inbox until somebody reads them, and
 // TCP pushes back meanwhile. A socket is read in one way only.
 
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { Closing } from "./closing.ts";
 import type { HandlerResult } from "./completion.ts";
 import { UringError } from "./errors.ts";
-import { Inbox, type Chunk } from "./inbox.ts";
+import { DONE, Inbox } from "./inbox.ts";
 import { native } from "./native.ts";
 import { readableOf } from "./streams.ts";
 
 export abstract class Reading<Data> extends Closing<Data> implements AsyncIterable<Buffer> {
-  #readable: ReadableStream<Chunk> | null = null;
+  #readable: ReadableStream<Uint8Array<ArrayBuffer>> | null = null;
   /** Asked for by the user; because the inbox is full. */
   #paused = false;
   #full = false;
@@ -44,25 +44,19 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Buffer, undefined> {
     const inbox = this.#read("for await");
-    const done = { value: undefined, done: true } as const;
+    let left = false;
     const leave = () => {
+      left = true;
       inbox.drop();
       this.close();
     };
-    let left = false;
     return {
-      async next() {
-        const chunk = left ? null : await inbox.take();
-        if (chunk === null) return done;
-        return { value: Buffer.from(chunk.buffer), done: false };
-      },
+      next: () => left ? Promise.resolve(DONE) : inbox.next(),
       async return() {
-        left = true;
         leave();
-        return done;
+        return DONE;
       },
       async throw(error: unknown) {
-        left = true;
         leave();
         throw error;
       },
@@ -80,7 +74,7 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
     if (this.#readable !== null) return this.#readable;
     const inbox = this.#read("readable");
     this.#readable = readableOf({
-      take: () => inbox.take(),
+      next: () => inbox.next(),
       cancel: () => {
         inbox.drop();
         this.shutdown(true);
@@ -111,7 +105,7 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
   }
 
   protected override hold(offset: number, length: number): void {
-    this.#inbox().push(this.ring.memory.copyBytes(offset, length));
+    this.#inbox().push(this.ring.memory.copyAlone(offset, length));
   }
 
   /** Hands out what nobody has taken, and takes no more. */
@@ -146,8 +140,8 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
       const given = binaryType === "arraybuffer"
         ? buffer
         : binaryType === "uint8array"
-          ? chunk
-          : Buffer.from(buffer);
+          ? new Uint8Array(buffer)
+          : chunk;
       this.outside(() => data(this, given));
     });
   }

@@ -3,14 +3,14 @@
 // `readable` takes from the inbox only what it is asked for. `writable` finishes a write when the
 // library has taken all of it. They know the socket through `Source` and `Sink` alone.
 
-import type { Chunk } from "./inbox.ts";
+import type { Next } from "./inbox.ts";
 
 /** What `write` takes. */
 export type Writable = string | ArrayBufferView | ArrayBufferLike;
 
 /** What `readable` reads from. */
 export interface Source {
-  take(): Promise<Chunk | null>;
+  next(): Promise<Next>;
   /** The reader lost interest. */
   cancel(): void;
 }
@@ -20,9 +20,9 @@ export function readableOf(source: Source): ReadableStream<Uint8Array<ArrayBuffe
   const bytes = {
     type: "bytes" as const,
     async pull(controller: ReadableByteStreamController) {
-      const chunk = await source.take(); // a rejection errors the stream
-      if (chunk !== null) {
-        controller.enqueue(chunk);
+      const { value } = await source.next(); // a rejection errors the stream
+      if (value !== undefined) {
+        controller.enqueue(value);
         return;
       }
       controller.close();
