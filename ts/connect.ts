@@ -13,7 +13,14 @@ import {
   type PlaceOptions,
 } from "./address.ts";
 import type { Opening } from "./connection.ts";
-import { argumentError, checkBoolean, checkInteger, resultError, UringError } from "./errors.ts";
+import {
+  argumentError,
+  checkBoolean,
+  checkInteger,
+  resultError,
+  strangerError,
+  UringError,
+} from "./errors.ts";
 import {
   readHandlers,
   type BinaryType,
@@ -180,8 +187,12 @@ class Attempt<Data> implements Opening {
   #submitted(index: number): void {
     if (index < 0) {
       if (this.#mayRetry()) return this.#submit();
-      const subject = `to ${this.#place.text}`;
-      return this.#refuseSoon(resultError(index, "connect", subject, "submission"));
+      const { fd, text } = this.#place;
+      return this.#refuseSoon(
+        fd === null
+          ? resultError(index, "connect", `to ${text}`, "submission")
+          : strangerError(index, "connect", fd),
+      );
     }
     this.#index = index;
     this.#generation = this.#ring.claimedGeneration();

@@ -83,6 +83,22 @@ export function resultError(
   return new UringError(code, operation, `${operation} ${subject}: ${reason}`, phase);
 }
 
+const strangers: Partial<Record<ErrorCode, string>> = {
+  EBADF: "it is not open",
+  EEXIST: "the ring has it already",
+  EINVAL: "it is no stream socket, or one that cannot listen",
+  ENOTCONN: "it is not connected",
+  ENOTSOCK: "it is no socket",
+  EOPNOTSUPP: "it is no stream socket",
+};
+
+/** A descriptor from elsewhere that does not do. */
+export function strangerError(result: number, operation: string, fd: number): UringError {
+  const code = codeOf(result);
+  const reason = strangers[code] ?? sentences[code] ?? "the kernel refused";
+  return new UringError(code, operation, `${operation} descriptor ${fd}: ${reason}`);
+}
+
 /** How an operation on a descriptor is named in messages: "read on fd 7". */
 export function describeOperation(kind: string, fd: number): string {
   return fd < 0 ? kind : `${kind} on fd ${fd}`;

@@ -13,6 +13,7 @@ import {
   checkInteger,
   reportUncaught,
   resultError,
+  strangerError,
 } from "./errors.ts";
 import {
   readHandlers,
@@ -79,7 +80,11 @@ export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener
   const outcome = place.fd === null
     ? native.bu_listener_open(ring.handle, writeAddress(bindAddress(place)), backlog, flags)
     : native.bu_listener_adopt(ring.handle, place.fd, backlog);
-  if (outcome < 0) throw resultError(outcome, "listen", `on ${place.text}`, "submission");
+  if (outcome < 0) {
+    throw place.fd === null
+      ? resultError(outcome, "listen", `on ${place.text}`, "submission")
+      : strangerError(outcome, "listen", place.fd);
+  }
   return new Listener(ring, outcome, handlers, data as Data, place);
 }
 
