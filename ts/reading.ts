@@ -7,7 +7,7 @@ import type { Buffer } from "node:buffer";
 import { Closing } from "./closing.ts";
 import type { HandlerResult } from "./completion.ts";
 import { UringError } from "./errors.ts";
-import { DONE, Inbox } from "./inbox.ts";
+import { DONE, Inbox, type Chunk } from "./inbox.ts";
 import { native } from "./native.ts";
 import { readableOf } from "./streams.ts";
 
