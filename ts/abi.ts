@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x6181d919;
+export const ABI_HASH = 0xac2605fc;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -48,6 +48,7 @@ export const Feature = {
   multishot_recvmsg: 14,
   udp_gro: 15,
   udp_gso: 16,
+  receive_limit: 17,
 } as const;
 export type Feature = (typeof Feature)[keyof typeof Feature];
 
@@ -253,24 +254,24 @@ export const CONTROL = {
   generation: 0,
   connections: 4,
   listeners: 8,
-  parked: 12,
-  wakeups: 16,
-  stops: 20,
-  posts: 24,
-  reserved_0: 28,
+  wakeups: 12,
+  stops: 16,
+  posts: 20,
+  waiting: 24,
+  starvations: 28,
 } as const;
 export const CONTROL_WORDS = {
   generation: 0,
   connections: 1,
   listeners: 2,
-  parked: 3,
-  wakeups: 4,
-  stops: 5,
-  posts: 6,
-  reserved_0: 7,
+  wakeups: 3,
+  stops: 4,
+  posts: 5,
+  waiting: 6,
+  starvations: 7,
 } as const;
 
-export const RING_OPTIONS_SIZE = 64;
+export const RING_OPTIONS_SIZE = 80;
 export const RING_OPTIONS = {
   entries: 0,
   cq_entries: 4,
@@ -288,6 +289,10 @@ export const RING_OPTIONS = {
   operations_disabled_low: 52,
   operations_disabled_high: 56,
   posts: 60,
+  receive_blocks: 64,
+  receive_block_size: 68,
+  hold_buffers: 72,
+  hold_bytes: 76,
 } as const;
 export const RING_OPTIONS_WORDS = {
   entries: 0,
@@ -306,6 +311,10 @@ export const RING_OPTIONS_WORDS = {
   operations_disabled_low: 13,
   operations_disabled_high: 14,
   posts: 15,
+  receive_blocks: 16,
+  receive_block_size: 17,
+  hold_buffers: 18,
+  hold_bytes: 19,
 } as const;
 
 export const RING_INFO_SIZE = 88;
@@ -410,7 +419,7 @@ export const REGISTRATION_WORDS = {
   reserved_0: 3,
 } as const;
 
-export const STATS_SIZE = 216;
+export const STATS_SIZE = 264;
 export const STATS = {
   turns: 0,
   enters: 8,
@@ -433,12 +442,18 @@ export const STATS = {
   sends_zero_copy: 144,
   zero_copy_copied: 152,
   notifications_stray: 160,
-  staging_blocks_used: 168,
-  receive_buffers_free: 176,
-  receive_buffers_lent: 184,
-  operations_waiting: 192,
-  sq_queued: 200,
-  cq_queued: 208,
+  accept_backoffs: 168,
+  receive_held: 176,
+  receive_large: 184,
+  receive_switches: 192,
+  staging_blocks_used: 200,
+  receive_buffers_free: 208,
+  receive_buffers_target: 216,
+  receive_blocks_free: 224,
+  receive_buffers_lent: 232,
+  operations_waiting: 240,
+  sq_queued: 248,
+  cq_queued: 256,
 } as const;
 export const STATS_WORDS = {
   turns: 0,
@@ -462,12 +477,18 @@ export const STATS_WORDS = {
   sends_zero_copy: 18,
   zero_copy_copied: 19,
   notifications_stray: 20,
-  staging_blocks_used: 21,
-  receive_buffers_free: 22,
-  receive_buffers_lent: 23,
-  operations_waiting: 24,
-  sq_queued: 25,
-  cq_queued: 26,
+  accept_backoffs: 21,
+  receive_held: 22,
+  receive_large: 23,
+  receive_switches: 24,
+  staging_blocks_used: 25,
+  receive_buffers_free: 26,
+  receive_buffers_target: 27,
+  receive_blocks_free: 28,
+  receive_buffers_lent: 29,
+  operations_waiting: 30,
+  sq_queued: 31,
+  cq_queued: 32,
 } as const;
 
 /** Every record in the numbering of `bu_abi_echo`, with the types of its fields. */
@@ -496,11 +517,11 @@ export const LAYOUTS = [
       generation: "u32",
       connections: "u32",
       listeners: "u32",
-      parked: "u32",
       wakeups: "u32",
       stops: "u32",
       posts: "u32",
-      reserved_0: "u32",
+      waiting: "u32",
+      starvations: "u32",
     },
   },
   {
@@ -525,6 +546,10 @@ export const LAYOUTS = [
       operations_disabled_low: "u32",
       operations_disabled_high: "u32",
       posts: "u32",
+      receive_blocks: "u32",
+      receive_block_size: "u32",
+      hold_buffers: "u32",
+      hold_bytes: "u32",
     },
   },
   {
@@ -625,8 +650,14 @@ export const LAYOUTS = [
       sends_zero_copy: "f64",
       zero_copy_copied: "f64",
       notifications_stray: "f64",
+      accept_backoffs: "f64",
+      receive_held: "f64",
+      receive_large: "f64",
+      receive_switches: "f64",
       staging_blocks_used: "f64",
       receive_buffers_free: "f64",
+      receive_buffers_target: "f64",
+      receive_blocks_free: "f64",
       receive_buffers_lent: "f64",
       operations_waiting: "f64",
       sq_queued: "f64",

@@ -79,6 +79,7 @@ pub const Feature = enum(u32) {
     udp_gro = 15,
     /// UDP_SEGMENT: datagrams to one place and of one size are sent together
     udp_gso = 16,
+    receive_limit = 17, // `optlen`: a multishot receive ends by itself after so many bytes
 };
 
 /// Why a ring has the backend that it has.
@@ -176,14 +177,13 @@ pub const Control = extern struct {
     /// Connections and listeners that hold a slot, at the end of the last turn.
     connections: u32,
     listeners: u32,
-    /// Connections that wait for a receive buffer.
-    parked: u32,
     /// Wake-ups and stops of other threads so far, wrapping around.
     wakeups: u32,
     stops: u32,
     /// Posts that were left in the mailbox for the next turn.
     posts: u32,
-    reserved_0: u32 = 0,
+    waiting: u32, // connections, for receive buffers
+    starvations: u32, // times that all buffers were in use when one began to
 };
 
 /// What `bu_ring_open` is asked for. Counts of 0 mean the library's default.
@@ -213,6 +213,10 @@ pub const RingOptions = extern struct {
     operations_disabled_high: u32,
     /// Posts that a mailbox holds; a power of two.
     posts: u32 = 0,
+    receive_blocks: u32, // a power of two; all ones for none
+    receive_block_size: u32,
+    hold_buffers: u32,
+    hold_bytes: u32,
 };
 
 /// What `bu_ring_open` answers. On failure only `reason` and `reason_errno` are set.
@@ -478,9 +482,14 @@ pub const Stats = extern struct {
     zero_copy_copied: f64,
     /// Notifications that were not promised.
     notifications_stray: f64,
+    accept_backoffs: f64,
+    receive_held: f64,
+    receive_large: f64,
+    receive_switches: f64,
     staging_blocks_used: f64,
     receive_buffers_free: f64,
-    /// Receive buffers that JavaScript holds on loan.
+    receive_buffers_target: f64,
+    receive_blocks_free: f64,
     receive_buffers_lent: f64,
     /// Operations that wait for a place in the submission queue.
     operations_waiting: f64,

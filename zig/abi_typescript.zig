@@ -60,6 +60,7 @@ fn names_of(comptime kind: abi_layout.DeclarationKind) []const []const u8 {
 }
 
 fn print_limits(writer: *Writer) Writer.Error!void {
+    @setEvalBranchQuota(10_000);
     inline for (comptime names_of(.limit)) |name| {
         const upper = comptime upper_snake(name);
         try writer.print("export const {s} = {d};\n", .{ upper, @field(abi, name) });

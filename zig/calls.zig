@@ -412,7 +412,9 @@ pub fn read_stats(engine: *Engine, out: *abi.Stats) i32 {
     out.cqes_overflowed = @floatFromInt(engine.kernel.overflowed());
     out.staging_blocks_used = @floatFromInt(engine.staging_pool.used);
     out.receive_buffers_free = @floatFromInt(engine.buffers.available());
-    out.receive_buffers_lent = @floatFromInt(engine.buffers.on_loan());
+    out.receive_buffers_target = @floatFromInt(engine.buffers.target);
+    out.receive_blocks_free = @floatFromInt(engine.blocks.available());
+    out.receive_buffers_lent = @floatFromInt(engine.buffers.on_loan() + engine.blocks.on_loan());
     out.operations_waiting = @floatFromInt(engine.dirty_operations.count);
     out.sq_queued = @floatFromInt(engine.kernel.queued());
     out.cq_queued = @floatFromInt(engine.kernel.cq_queued());

@@ -78,6 +78,10 @@ pub const Connection = struct {
         return connection.failure != 0 or connection.shut == .terminate;
     }
 
+    pub fn is_sound(connection: *const Connection) bool {
+        return connection.stage == .open and !connection.is_dying();
+    }
+
     fn is_busy(connection: *const Connection) bool {
         return connection.receiving.is_armed() or connection.sending.pending or
             connection.shutdown_pending or connection.connect_pending or

@@ -58,6 +58,7 @@ pub const Engine = struct {
     segments: slots.Slots(Segment),
     datagrams: Datagrams = .{},
     buffers: BufferRing,
+    blocks: BufferRing,
     staging_pool: staging.Pool,
     high_water_mark: u32,
     deadlines: deadlines.Deadlines,
@@ -87,6 +88,10 @@ pub const Engine = struct {
     parked: slots.Queue(Connection, "parked") = .{},
     starved: slots.Queue(Connection, "starved") = .{},
     posts: posts.Posts = .{},
+    /// Connections stood in line for a receive buffer when the turn began.
+    crowded: bool = false,
+    /// Connections that hold their share of the receive buffers.
+    full_count: u32 = 0,
     /// Cancel requests whose CQEs are still to come.
     pending_cancels: u32 = 0,
     cqe_batch: [64]seam.Cqe = undefined,
@@ -115,8 +120,6 @@ pub const Engine = struct {
         const link_count = transfer.Pool.next_count();
         var bump: memory.Bump = .{ .memory = private };
         const engine = &bump.take(Engine, 1)[0];
-        const buffers = config.receive_buffers;
-        const provided = bump.take_aligned(u8, memory.page_size, 16 * @as(usize, buffers));
         const records: [*]abi.Record = @ptrCast(@alignCast(slab.ptr + layout.records_offset));
         engine.* = .{
             .kernel = opened,
@@ -131,15 +134,8 @@ pub const Engine = struct {
             .listeners = .init(bump.take(slots.Slots(Listener).Entry, config.listeners)),
             .operations = .init(bump.take(slots.Slots(Operation).Entry, config.operations)),
             .segments = .init(bump.take(slots.Slots(Segment).Entry, config.segments)),
-            .buffers = .{
-                .memory = slab[layout.receive_offset..][0 .. @as(usize, buffers) *
-                    config.receive_buffer_size],
-                .size = config.receive_buffer_size,
-                .states = bump.take(@import("buffer_ring.zig").State, buffers),
-                .delivered = bump.take(u16, buffers),
-                .lent = bump.take(u16, buffers),
-                .idle = bump.take(u16, buffers),
-            },
+            .buffers = .init(.shared(config, &layout), slab, &bump),
+            .blocks = .init(.blocks(config, &layout), slab, &bump),
             .staging_pool = .init(
                 slab[layout.staging_offset..][0 .. @as(usize, config.staging_blocks) *
                     staging.block_size],
@@ -153,10 +149,9 @@ pub const Engine = struct {
             .settled = .{ .slots = bump.take(u32, abi.turn_cqes_max) },
         };
         errdefer engine.transfers.deinit();
-        if (engine.kernel.buffer_ring_register(.stream, provided, buffers) < 0) {
-            return error.BufferRingRefused;
+        for ([_]*BufferRing{ &engine.buffers, &engine.blocks }) |ring| {
+            if (ring.open(&engine.kernel, &bump) < 0) return error.BufferRingRefused;
         }
-        engine.buffers.fill(&engine.kernel);
         if (engine.has(.registered_files)) registration.reserve(engine);
         const lends = engine.kernel.supports(.SEND_ZC) and engine.kernel.supports(.SENDMSG_ZC);
         if (!lends) engine.features.remove(.zero_copy_send);
@@ -173,7 +168,8 @@ pub const Engine = struct {
             @as(usize, config.listeners) * @sizeOf(slots.Slots(Listener).Entry) +
             @as(usize, config.operations) * @sizeOf(slots.Slots(Operation).Entry) +
             @as(usize, config.segments) * @sizeOf(slots.Slots(Segment).Entry) +
-            @as(usize, config.receive_buffers) * (16 + 1 + 2 + 2 + 2) +
+            BufferRing.private_size(config.receive_buffers) +
+            BufferRing.private_size(config.receive_blocks) +
             @as(usize, config.staging_blocks) * @sizeOf(u32);
     }
 
@@ -224,7 +220,7 @@ pub const Engine = struct {
             if (engine.record_count > 0 or !engine.has_work()) break;
         }
         engine.publish_control();
-        if (mutation.is(.return_buffer_early)) engine.buffers.give_back(&engine.kernel);
+        if (mutation.is(.return_buffer_early)) receiving.give_back(engine);
         if (engine.record_count > 0) return @intCast(engine.record_count);
         if (engine.fatal != 0) return engine.fatal;
         return @min(outcome, 0); // an enter's success is the number that it submitted
@@ -252,9 +248,9 @@ pub const Engine = struct {
         engine.settled.release(engine); // before its slots are anybody's again
         engine.operations.recycle();
         engine.segments.recycle();
-        engine.buffers.give_back(&engine.kernel);
+        receiving.give_back(engine);
         engine.datagrams.begin(engine);
-        receiving.unpark(engine);
+        receiving.admit(engine);
         engine.deadlines.expire(engine);
         engine.feed();
         engine.posts.begin(engine);
@@ -392,15 +388,14 @@ pub const Engine = struct {
             engine.dirty_operations.count > 0 or engine.finished.count > 0 or
             engine.datagrams.has_work() or
             engine.kernel.queued() > 0 or engine.kernel.ready() or
-            engine.deadlines.has_work() or engine.posts.has_work() or
-            (engine.parked.count > 0 and engine.buffers.can_serve()) or
+            engine.deadlines.has_work() or engine.posts.has_work() or receiving.has_work(engine) or
             (engine.starved.count > 0 and engine.staging_pool.available() > 0);
     }
 
     fn publish_control(engine: *Engine) void {
         engine.control.connections = engine.connections.claimed_count;
         engine.control.listeners = engine.listeners.claimed_count;
-        engine.control.parked = engine.parked.count;
+        engine.control.waiting = engine.parked.count + engine.full_count;
     }
 
     pub fn flush_only(engine: *Engine) i32 {
@@ -413,7 +408,8 @@ pub const Engine = struct {
 
     pub fn arm(engine: *Engine) i32 {
         // Before the kernel's own barrier, and pairs with the load in `rings.buffer_released`.
-        @atomicStore(u32, &engine.control.parked, engine.parked.count, .seq_cst);
+        const waiting = engine.parked.count + engine.full_count;
+        @atomicStore(u32, &engine.control.waiting, waiting, .seq_cst);
         const ready = engine.kernel.arm();
         return @intFromBool(engine.posts.sleep(.in_loop) or ready or engine.has_work());
     }
@@ -462,12 +458,9 @@ pub const Engine = struct {
         engine.record_count += 1;
     }
 
-    /// A CQE without an operation: counted, its buffer goes back, otherwise ignored (I3).
-    pub fn stale(engine: *Engine, cqe: *const seam.Cqe) void {
+    /// A CQE without an operation: counted, otherwise ignored (I3).
+    pub fn stale(engine: *Engine, _: *const seam.Cqe) void {
         engine.counters.cqes_stale += 1;
-        if (cqe.flags & seam.cqe_flag.buffer != 0) {
-            _ = engine.buffers.deliver(cqe.flags >> seam.cqe_flag.buffer_shift);
-        }
     }
 
     pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) void {
@@ -489,6 +482,7 @@ pub const Engine = struct {
 
     pub fn connection_gone(engine: *Engine, index: u32) void {
         engine.dirty.remove(&engine.connections, index);
+        engine.connections.at(index).receiving.leave(engine);
         engine.parked.remove(&engine.connections, index);
         engine.starved.remove(&engine.connections, index);
         engine.deadlines.remove(engine, index);

@@ -209,41 +209,54 @@ fn probe(disabled: Set) Probed {
     ring.buffer_ring_publish(.stream);
     if (supported.contains(.msg_ring) and !try_message(&ring)) supported.remove(.msg_ring);
     if (supported.contains(.multishot_receive)) {
-        if (try_receive(&ring, true) == 0) return .{ .supported = supported };
+        if (try_receive(&ring, .{ .multishot = true }, true) == 0) {
+            const limited: socket.Receive.Form = .{ .multishot = true, .limit = "probe".len };
+            if (supported.contains(.receive_limit) and try_receive(&ring, limited, false) != 0) {
+                supported.remove(.receive_limit);
+            }
+            return .{ .supported = supported };
+        }
         supported.remove(.multishot_receive);
         supported.remove(.multishot_accept);
     }
-    const code = try_receive(&ring, false);
+    supported.remove(.receive_limit);
+    const code = try_receive(&ring, .{}, false);
     if (code == 0) return .{ .supported = supported };
     return .{ .refused = .{ .reason = .receive_refused, .code = code } };
 }
 
-/// 0 if two writes arrive in provided buffers (with one submission, if `multishot`), else the
-/// negative errno of what went wrong.
-fn try_receive(ring: *Uring, multishot: bool) i32 {
+/// 0 if two writes arrive in provided buffers, with one submission if it `lasts`, else with one
+/// each; or the negative errno of what went wrong.
+fn try_receive(ring: *Uring, form: socket.Receive.Form, lasts: bool) i32 {
     var pair: [2]i32 = undefined;
     const made = linux.socket_pair(&pair);
     if (made < 0) return made;
     defer linux.close(pair[0]);
     var writer_open = true;
     defer if (writer_open) linux.close(pair[1]);
-    const outcome = receive_twice(ring, &pair, multishot);
+    var armed = false;
+    const outcome = receive_twice(ring, &pair, form, lasts, &armed);
     // The end of the stream ends an armed multishot, so that nothing names the probe's memory when
     // it is unmapped.
     linux.close(pair[1]);
     writer_open = false;
-    if (outcome != 0 or multishot) _ = receive_one(ring);
+    if (armed) _ = receive_one(ring);
     return outcome;
 }
 
-fn receive_twice(ring: *Uring, pair: *const [2]i32, multishot: bool) i32 {
-    var armed = false;
+fn receive_twice(
+    ring: *Uring,
+    pair: *const [2]i32,
+    form: socket.Receive.Form,
+    lasts: bool,
+    armed: *bool,
+) i32 {
     for (0..2) |_| {
-        if (!armed) {
+        if (!armed.*) {
             const sqe = ring.sqe() orelse return errno.again;
             const user_data: slots.UserData = .{ .slot = 0, .kind = .receive, .generation = 0 };
-            socket.Receive.prepare(sqe, .{ .number = pair[0] }, multishot, user_data);
-            armed = multishot;
+            socket.Receive.prepare(sqe, .{ .number = pair[0] }, form, user_data);
+            armed.* = true;
         }
         const wrote = linux.write(pair[1], "probe");
         if (wrote < 0) return wrote;
@@ -251,10 +264,10 @@ fn receive_twice(ring: *Uring, pair: *const [2]i32, multishot: bool) i32 {
             .cqe => |cqe| cqe,
             .refused => |code| return code,
         };
+        armed.* = cqe.flags & seam.cqe_flag.more != 0;
         if (cqe.res < 0) return cqe.res;
         const complete = cqe.res == "probe".len and cqe.flags & seam.cqe_flag.buffer != 0;
-        const more = cqe.flags & seam.cqe_flag.more != 0;
-        if (!complete or more != multishot) return errno.inval;
+        if (!complete or armed.* != lasts) return errno.inval;
     }
     return 0;
 }

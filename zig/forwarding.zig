@@ -9,6 +9,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const seam = @import("kernel.zig");
+const receiving = @import("receiving.zig");
 const send_start = @import("send_start.zig");
 const Connection = @import("connection.zig").Connection;
 const Engine = @import("engine.zig").Engine;
@@ -61,8 +62,7 @@ pub fn on_data(
     const target = engine.connections.find(forwarding.target, forwarding.generation) orelse
         return finish(connection, engine, index, errno.pipe);
     if (!send_start.takes(target)) return finish(connection, engine, index, errno.pipe);
-    const lent = engine.buffers.lend(number);
-    assert(lent);
+    receiving.lend_to_queue(engine, number);
     const context: Context = .{
         .buffer = @intCast(number),
         .slot = @intCast(index),
@@ -73,7 +73,7 @@ pub fn on_data(
         .context = @bitCast(context),
     });
     if (!taken) {
-        engine.buffers.release(number);
+        receiving.return_from_queue(engine, number);
         return finish(connection, engine, index, errno.nomem);
     }
     forwarding.pending += 1;
@@ -85,7 +85,7 @@ const Context = packed struct(u64) { buffer: u16, slot: u24, generation: u24 };
 /// The target's queue is done with a buffer; it may have gone without sending it.
 fn on_sent(engine: *Engine, packed_context: u64, sent: u64, size: u64) void {
     const context: Context = @bitCast(packed_context);
-    engine.buffers.release(context.buffer);
+    receiving.return_from_queue(engine, context.buffer);
     const index: u32 = context.slot;
     // It may be gone, and the slot another's.
     if (!engine.connections.is_claimed(index)) return;

@@ -29,7 +29,7 @@ pub const cqe_flag = linux.cqe_flag;
 pub const notification_copied = linux.notification_copied;
 pub const socket_flag = linux.socket_flag;
 /// Provided buffers are selected from the group that a receive names.
-pub const BufferGroup = enum(u16) { stream, datagram };
+pub const BufferGroup = enum(u16) { stream, datagram, block };
 pub const End = enum { local, remote };
 pub const Side = enum { receiving, both };
 pub const Option = enum {

@@ -1,8 +1,8 @@
 //! Memory of a ring: the slab, which JavaScript sees and the kernel writes to, and the private
 //! mapping with everything else. Two mappings, made at open, never grown.
 //!
-//!     slab     | control | records | scratch | receive buffers | staging blocks |
-//!     private  | Engine | provided-buffer ring | buffer states | staging links | slot tables |
+//!     slab     | control | records | scratch | receive buffers | receive blocks | staging blocks |
+//!     private  | Engine | provided-buffer rings | buffer states | staging links | slot tables |
 //!
 //! Both stay out of forked children. Untouched pages cost nothing, so tables are sized generously.
 
@@ -11,6 +11,8 @@ const abi = @import("abi.zig");
 const linux = @import("kernel.zig").linux;
 
 pub const page_size = 4096;
+const receive_blocks_max = 1024;
+const receive_block_size_max = 1 << 24;
 pub const Mapping = linux.Mapping;
 
 const kinds = @typeInfo(abi.OperationKind).@"enum".fields.len;
@@ -23,6 +25,10 @@ pub const Config = struct {
     cq_entries: u32,
     receive_buffers: u32,
     receive_buffer_size: u32,
+    receive_blocks: u32 = 0,
+    receive_block_size: u32 = 1 << 20, // a large message in one piece
+    hold_buffers: u32 = 8, // several messages of a pipeline, a fraction of the ring
+    hold_bytes: u32 = 128 * 1024,
     connections: u32,
     listeners: u32,
     operations: u32,
@@ -43,6 +49,7 @@ pub const Config = struct {
         .cq_entries = 8192, // multishot posts without asking; below 4096 it overflows (KERNEL)
         .receive_buffers = 512,
         .receive_buffer_size = 16384, // the largest size at which multishot still wins
+        .receive_blocks = 16,
         .connections = 65536,
         .listeners = 256,
         .operations = 65536,
@@ -55,14 +62,16 @@ pub const Config = struct {
     pub fn from(options: *const abi.RingOptions) error{Invalid}!Config {
         var config = defaults;
         inline for (.{
-            "entries",         "cq_entries", "receive_buffers", "receive_buffer_size",
-            "connections",     "listeners",  "operations",      "staging_blocks",
-            "high_water_mark", "posts",
+            "entries",         "cq_entries",     "receive_buffers",    "receive_buffer_size",
+            "connections",     "listeners",      "operations",         "staging_blocks",
+            "high_water_mark", "receive_blocks", "receive_block_size", "hold_buffers",
+            "hold_bytes",      "posts",
         }) |name| {
             const asked = @field(options, name);
             if (asked != 0) @field(config, name) = asked;
         }
         if (options.zero_copy_min != 0) config.zero_copy_min = options.zero_copy_min;
+        if (config.receive_blocks == std.math.maxInt(u32)) config.receive_blocks = 0;
         inline for (@typeInfo(abi.Feature).@"enum".fields) |field| {
             const feature: abi.Feature = @enumFromInt(field.value);
             if (options.features_disabled >> field.value & 1 != 0) {
@@ -93,6 +102,12 @@ pub const Config = struct {
         if (config.receive_buffer_size < 64) return error.Invalid;
         if (config.receive_buffer_size > abi.receive_buffer_size_max) return error.Invalid;
         if (config.receive_buffer_size % 64 != 0) return error.Invalid; // cache lines
+        const blocks = config.receive_blocks;
+        if (blocks != 0 and !power(blocks)) return error.Invalid;
+        if (blocks > receive_blocks_max) return error.Invalid;
+        if (config.receive_block_size % page_size != 0) return error.Invalid;
+        if (config.receive_block_size > receive_block_size_max) return error.Invalid;
+        if (config.hold_bytes > std.math.maxInt(i32)) return error.Invalid;
         for ([_]u32{ config.connections, config.listeners, config.operations }) |count| {
             if (count > abi.slots_max) return error.Invalid;
         }
@@ -112,6 +127,7 @@ pub const Layout = struct {
     records_offset: u32,
     scratch_offset: u32,
     receive_offset: u32,
+    blocks_offset: u64,
     staging_offset: u64,
     slab_size: u64,
 
@@ -121,13 +137,16 @@ pub const Layout = struct {
         const scratch = records + abi.records_max * @sizeOf(abi.Record);
         const receive = scratch + abi.scratch_size;
         const receive_size = @as(u64, config.receive_buffers) * config.receive_buffer_size;
-        const staging = std.mem.alignForward(u64, receive + receive_size, page_size);
+        const blocks = std.mem.alignForward(u64, receive + receive_size, page_size);
+        const blocks_size = @as(u64, config.receive_blocks) * config.receive_block_size;
+        const staging = blocks + blocks_size;
         const staging_size = @as(u64, config.staging_blocks) * abi.staging_block_size;
         return .{
             .arguments_offset = arguments,
             .records_offset = records,
             .scratch_offset = scratch,
             .receive_offset = receive,
+            .blocks_offset = blocks,
             .staging_offset = staging,
             .slab_size = std.mem.alignForward(u64, staging + staging_size, page_size),
         };
@@ -154,6 +173,9 @@ test "zero options mean the defaults, and odd ones are refused" {
         .{ "receive_buffer_size", 100 }, .{ "receive_buffer_size", 1 << 21 },
         .{ "connections", 1 << 24 },     .{ "staging_blocks", 1 << 21 },
         .{ "posts", 3 },                 .{ "posts", 1 << 21 },
+        .{ "receive_blocks", 3 },        .{ "receive_blocks", 2048 },
+        .{ "receive_block_size", 4095 }, .{ "receive_block_size", 1 << 25 },
+        .{ "hold_bytes", 1 << 31 },
     }) |case| {
         options = std.mem.zeroes(abi.RingOptions);
         @field(options, case[0]) = case[1];

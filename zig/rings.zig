@@ -11,6 +11,7 @@ const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const memory = @import("memory.zig");
 const features = @import("features.zig");
+const receiving = @import("receiving.zig");
 const registration = @import("registration.zig");
 const teardown = @import("teardown.zig");
 const Engine = @import("engine.zig").Engine;
@@ -125,7 +126,7 @@ fn describe(engine: *Engine, info: *abi.RingInfo) void {
     info.records_offset = engine.layout.records_offset;
     info.scratch_offset = engine.layout.scratch_offset;
     info.receive_offset = engine.layout.receive_offset;
-    info.receive_buffer_size = engine.buffers.size;
+    info.receive_buffer_size = engine.buffers.shape.size;
     info.receive_buffers = engine.buffers.count();
     info.high_water_mark = engine.high_water_mark;
 }
@@ -203,7 +204,8 @@ fn view_gone(ring: *Ring) void {
 
 /// Marks a delivered receive buffer as lent: one ArrayBuffer more.
 pub fn buffer_lend(engine: *Engine, buffer: u32) i32 {
-    if (!engine.buffers.lend(buffer)) return errno.inval;
+    const outcome = receiving.lend(engine, buffer);
+    if (outcome < 0) return outcome;
     // Relaxed: the slab's own view is there, so the count cannot fall to 0 meanwhile.
     _ = @atomicRmw(u32, &table[engine.ring_index].views, .Add, 1, .monotonic);
     return 0;
@@ -213,9 +215,9 @@ pub fn buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
     if (is_forked()) return;
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
     const address = @intFromPtr(bytes orelse return);
-    ring.engine.buffers.release(ring.engine.buffers.id_of(address));
-    // Somebody may be parked for want of it while the loop sleeps; a wake too many costs little.
-    const waiters = @atomicLoad(u32, &ring.engine.control.parked, .seq_cst);
+    receiving.release(ring.engine, address);
+    // Somebody may wait for it while the loop sleeps; a wake too many costs little.
+    const waiters = @atomicLoad(u32, &ring.engine.control.waiting, .seq_cst);
     if (waiters > 0) _ = ring.engine.wake();
     view_gone(ring);
 }

@@ -110,6 +110,7 @@ pub const Uring = struct {
             .multishot_recvmsg,
             .udp_gro,
             .udp_gso,
+            .receive_limit,
             => 0,
         };
         return flags;

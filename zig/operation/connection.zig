@@ -4,6 +4,7 @@
 //! `listen.zig`. Reading one is reading all. Man pages: io_uring_enter(2) and the call's own.
 
 const kernel = @import("../kernel.zig");
+const BufferRing = @import("../buffer_ring.zig").BufferRing;
 const Engine = @import("../engine.zig").Engine;
 const UserData = @import("../slots.zig").UserData;
 const Cqe = kernel.Cqe;
@@ -69,19 +70,44 @@ pub const Connect = struct {
 /// recv(2) into a provided buffer: bytes, 0 at the end of the stream, -ENOBUFS without a buffer.
 /// Multishot where there: a CQE without F_MORE is the last one.
 pub const Receive = struct {
-    pub fn prepare(sqe: *Sqe, file: File, multishot: bool, user_data: UserData) void {
+    pub const Form = struct {
+        group: kernel.BufferGroup = .stream,
+        multishot: bool = false,
+        /// A multishot ends by itself after so many bytes; 0 for none, or where it is unknown.
+        limit: u32 = 0,
+    };
+
+    pub fn prepare(sqe: *Sqe, file: File, form: Form, user_data: UserData) void {
         sqe.opcode = .RECV;
         file.apply(sqe);
         sqe.flags |= kernel.sqe_flag.buffer_select;
-        sqe.buf_index = 0; // the only buffer group
-        if (multishot) sqe.ioprio = kernel.sqe_flag.receive_multishot;
+        sqe.buf_index = @intFromEnum(form.group);
+        if (form.multishot) {
+            sqe.ioprio = kernel.sqe_flag.receive_multishot;
+            sqe.splice_fd_in = @bitCast(form.limit); // where `optlen` lies
+        }
         sqe.user_data = @bitCast(user_data);
     }
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
-        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+        finish(engine, user_data, &engine.buffers, cqe);
+    }
+
+    fn finish(engine: *Engine, user_data: UserData, ring: *BufferRing, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse {
+            // Its buffer goes back (I3).
+            const id = cqe.flags >> kernel.cqe_flag.buffer_shift;
+            if (cqe.flags & kernel.cqe_flag.buffer != 0) _ = ring.deliver(id, .nobody);
             return engine.stale(cqe);
-        connection.on_receive(engine, user_data.slot, cqe);
+        };
+        connection.on_receive(engine, user_data.slot, ring, cqe);
+    }
+};
+
+/// The same into a block: one completion each.
+pub const ReceiveBlock = struct {
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        Receive.finish(engine, user_data, &engine.blocks, cqe);
     }
 };
 

@@ -6,6 +6,9 @@
 
 const std = @import("std");
 const abi = @import("../abi.zig");
+const receiving = @import("../receiving.zig");
+const errno = @import("../kernel.zig").errno;
+const model = @import("model.zig");
 const pattern = @import("pattern.zig");
 const Schedule = @import("schedule.zig").Schedule;
 
@@ -18,24 +21,56 @@ pub const Loan = struct {
     /// Which bytes it must hold.
     key: u64,
     position: u64,
+    /// In whose share it counts.
+    connection: *model.Connection,
 };
 
 /// Keeps the buffer of a `data` record, sometimes; it was checked already.
-pub fn lend(schedule: *Schedule, record: *const abi.Record, key: u64, end: u64) Error!void {
+pub fn lend(
+    schedule: *Schedule,
+    record: *const abi.Record,
+    connection: *model.Connection,
+) Error!void {
+    if (!is_block(schedule, record.extra)) schedule.serves = true;
     if (schedule.resting or !schedule.chance(20)) return;
-    const buffers = &schedule.engine.buffers;
-    if (!buffers.lend(record.extra)) {
-        return schedule.verdict.violation("a delivered buffer cannot be lent", .{});
+    const outcome = receiving.lend(schedule.engine, record.extra);
+    const all = if (is_block(schedule, record.extra))
+        schedule.engine.blocks.count()
+    else
+        schedule.engine.buffers.count();
+    // A quarter is never lent.
+    const rest = all - count(schedule, is_block(schedule, record.extra));
+    const enough = rest > @max(1, all / 4);
+    if (outcome == errno.nobufs and !enough) return;
+    if (outcome < 0) return schedule.verdict.violation("no loan: {d}", .{outcome});
+    if (!enough) return schedule.verdict.violation("the last quarter was lent", .{});
+    const again = receiving.lend(schedule.engine, record.extra);
+    if (again != errno.inval and again != errno.nobufs) {
+        return schedule.verdict.violation("a buffer lent twice", .{});
     }
-    if (buffers.lend(record.extra)) return schedule.verdict.violation("a buffer lent twice", .{});
     const len: u32 = @intCast(record.result);
     try schedule.loans.append(schedule.arena, .{
         .buffer = record.extra,
         .offset = record.offset,
         .len = len,
-        .key = key,
-        .position = end - len,
+        .key = connection.peer.?.key,
+        .position = connection.delivered - len,
+        .connection = connection,
     });
+    connection.lent_buffers += 1;
+    connection.lent_bytes += len;
+}
+
+fn is_block(schedule: *const Schedule, buffer: u32) bool {
+    return buffer >= schedule.engine.blocks.shape.first;
+}
+
+fn count(schedule: *const Schedule, blocks: bool) u32 {
+    var found: u32 = 0;
+    for (schedule.loans.items) |*loan| {
+        found += @intFromBool(is_block(schedule, loan.buffer) == blocks);
+    }
+    return found;
 }
 
 /// Gives one loan back, whichever.
@@ -47,9 +82,9 @@ pub fn give_back_one(schedule: *Schedule) Error!void {
     if (!pattern.matches(loan.key, loan.position, seen)) {
         return schedule.verdict.violation("a lent buffer was written to", .{});
     }
-    const id = schedule.engine.buffers.id_of(@intFromPtr(seen.ptr));
-    if (id != loan.buffer) return schedule.verdict.violation("a loan has another buffer", .{});
-    schedule.engine.buffers.release(id);
+    receiving.release(schedule.engine, @intFromPtr(seen.ptr));
+    loan.connection.lent_buffers -= 1;
+    loan.connection.lent_bytes -= loan.len;
 }
 
 pub fn give_back_all(schedule: *Schedule) Error!void {

@@ -65,6 +65,11 @@ pub const Connection = struct {
     must_fail: bool = false,
     /// A call said ENOENT: the record that ends it must be among those still to be read.
     gone: bool = false,
+    /// What the user keeps of it.
+    lent_buffers: u32 = 0,
+    lent_bytes: u64 = 0,
+    /// While it stands in line for a buffer: the turns that had served others by then.
+    in_line_since: ?u64 = null,
 
     pub fn is_writable(connection: *const Connection) bool {
         return connection.shut == null and !connection.breaking and !connection.gone and
@@ -117,6 +122,7 @@ pub const Connection = struct {
             return verdict.violation("data differs at byte {d}", .{connection.delivered});
         }
         connection.delivered += bytes.len;
+        connection.in_line_since = null;
     }
 
     pub fn on_end(connection: *Connection, verdict: *Verdict) Failure!void {

@@ -30,6 +30,14 @@ pub const Mutation = enum {
     forget_drain,
     /// Pausing does not end the receive that is armed.
     ignore_pause,
+    /// A connection goes on receiving when it holds its share.
+    ignore_share,
+    /// What goes back to a connection that holds its share does not wake it.
+    forget_share,
+    /// Who comes last to the line for a buffer is served first.
+    jump_line,
+    /// Loans do not stop at the low-water mark.
+    lend_all,
     /// The ring says that it may sleep while there is work.
     sleep_early,
     /// A handle or a CQE of an earlier generation is taken for the present one's.

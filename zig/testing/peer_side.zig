@@ -83,8 +83,10 @@ fn read(schedule: *Schedule, peer: *model.Peer) Error!void {
 }
 
 fn send(schedule: *Schedule, peer: *model.Peer, space: usize) void {
-    if (peer.half_closed or space == 0 or !schedule.chance(40)) return;
-    const most: u32 = @intCast(@min(space, if (schedule.chance(70)) 200 else scratch.len));
+    if (peer.half_closed or space == 0) return;
+    if (!schedule.peers_flood and !schedule.chance(40)) return;
+    const little = schedule.chance(70) and !schedule.peers_flood;
+    const most: u32 = @intCast(@min(space, if (little) 200 else scratch.len));
     const count = 1 + schedule.below(most);
     const bytes = pattern.bytes(peer.key, peer.sent, count);
     peer.sent += peers.send(&schedule.kernel.network, peer.id, bytes);

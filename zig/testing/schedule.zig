@@ -21,6 +21,7 @@ const sends = @import("sends.zig");
 const peer_side = @import("peer_side.zig");
 const posters = @import("posters.zig");
 const bells = @import("../kernel/simulated/bells.zig");
+const shares = @import("shares.zig");
 const Engine = @import("../engine.zig").Engine;
 const errno = seam.errno;
 
@@ -49,8 +50,13 @@ pub const Schedule = struct {
     turns: u64,
     /// Peers of the `open` records of this turn, by record.
     opened: [abi.records_max]?*model.Peer,
+    /// This turn has a data record of a shared buffer; how many had one.
+    serves: bool,
+    turns_serving: u64,
     /// In some runs the peers hardly read, so that sends are stuck when they are cancelled.
     peers_idle: bool,
+    /// In some they send all they can, to many connections with few buffers.
+    peers_flood: bool,
     /// No new work; peers read, the ring turns only when something wakes it.
     resting: bool,
     /// All connections are paused.
@@ -77,21 +83,30 @@ pub const Schedule = struct {
             .all = .empty,
             .turns = 0,
             .opened = @splat(null),
+            .serves = false,
+            .turns_serving = 0,
             .peers_idle = false,
+            .peers_flood = false,
             .resting = false,
             .pausing = false,
             .asleep = false,
             .ending = false,
         };
         schedule.peers_idle = schedule.chance(40);
-        const config = schedule.engine_config();
+        schedule.peers_flood = schedule.chance(3);
+        var config = schedule.engine_config();
+        const flood = schedule.peers_flood;
+        if (flood) {
+            config.receive_buffers = 2;
+            config.connections = connections_max;
+        }
         schedule.kernel = try .create(arena, .{
             .seed = schedule.prng.next(),
             .entries = config.entries,
             .cq_entries = config.cq_entries,
             .limits = .{
-                .descriptors = schedule.one_of(&.{ 6, 24, 96 }),
-                .peers = schedule.one_of(&.{ 4, 40 }),
+                .descriptors = if (flood) 96 else schedule.one_of(&.{ 6, 24, 96 }),
+                .peers = if (flood) 40 else schedule.one_of(&.{ 4, 40 }),
                 .stream_bytes = schedule.one_of(&.{ 1000, 8 * 1024, 64 * 1024 }),
             },
             .faults = schedule.faults(),
@@ -101,6 +116,7 @@ pub const Schedule = struct {
         if (schedule.chance(40)) set.remove(.multishot_accept);
         if (schedule.chance(40)) set.remove(.doorbell);
         if (schedule.chance(10)) set.remove(.zero_copy_send);
+        if (schedule.chance(40)) set.remove(.receive_limit);
         schedule.engine = Engine.create(.{ .simulated = schedule.kernel }, set, &config) catch
             return error.OutOfMemory;
         // A ring that is kept this short runs empty while buffers are idle.
@@ -118,6 +134,10 @@ pub const Schedule = struct {
             .cq_entries = schedule.one_of(&.{ 2, 16, 256, 4096 }),
             .receive_buffers = schedule.one_of(&.{ 8, 16, 64, 256 }),
             .receive_buffer_size = schedule.one_of(&.{ 64, 512, 4096 }),
+            .receive_blocks = schedule.one_of(&.{ 0, 1, 4 }),
+            .receive_block_size = schedule.one_of(&.{ 4096, 64 * 1024 }),
+            .hold_buffers = schedule.one_of(&.{ 1, 2, 8, 64 }),
+            .hold_bytes = schedule.one_of(&.{ 100, 8 * 1024, 128 * 1024 }),
             .connections = schedule.one_of(&.{ 1, 4, 16, connections_max }),
             .listeners = schedule.one_of(&.{ 1, listeners_max }),
             .operations = schedule.one_of(&.{ 2, operations_max }),
@@ -183,7 +203,9 @@ pub const Schedule = struct {
 
     pub fn run(schedule: *Schedule, events: u64) Error!void {
         posters.begin(schedule);
-        while (schedule.kernel.events < events) {
+        // A flood has to last for the line to show that it moves.
+        const most = if (schedule.peers_flood) events * 8 else events;
+        while (schedule.kernel.events < most) {
             for (0..schedule.below(8)) |_| try user.act(schedule);
             try schedule.turn();
         }
@@ -227,6 +249,7 @@ pub const Schedule = struct {
             return schedule.verdict.violation("turn gave {d}", .{count});
         }
         try peer_side.meet(schedule);
+        try shares.check(schedule);
         const records = schedule.engine.records[0..@intCast(@max(count, 0))];
         for (records, 0..) |*record, i| if (record.event == .open) {
             schedule.opened[i] = peer_side.behind(schedule, record.index);
@@ -338,6 +361,7 @@ pub const Schedule = struct {
         const engine = schedule.engine;
         const kernel = schedule.kernel;
         const buffers = engine.buffers.count();
+        const blocks = engine.blocks.count();
         try schedule.expect_none("at the end", &schedule.kernel_items());
         try schedule.expect_none("at the end", &.{
             .{ "connections", engine.connections.claimed_count },
@@ -349,8 +373,12 @@ pub const Schedule = struct {
             .{ "receive buffers in use", buffers - engine.buffers.available() },
             .{ "receive buffers that the kernel lacks", engine.buffers.free -|
                 kernel.provided.of(.stream).published },
+            .{ "receive blocks in use", blocks - engine.blocks.available() },
+            .{ "receive blocks that the kernel lacks", engine.blocks.free -|
+                kernel.provided.of(.block).published },
             .{ "parked connections", engine.parked.count },
             .{ "deadlines", engine.deadlines.count },
+            .{ "connections that hold their share", engine.full_count },
             .{ "starved connections", engine.starved.count },
             .{ "marked connections", engine.dirty.count },
         });

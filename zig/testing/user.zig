@@ -375,7 +375,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
             const len = std.math.cast(u32, record.result) orelse
                 return verdict.violation("data of {d} bytes", .{record.result});
             try connection.on_data(verdict, schedule.engine.slab[record.offset..][0..len]);
-            try loans.lend(schedule, record, connection.peer.?.key, connection.delivered);
+            try loans.lend(schedule, record, connection);
         },
         .drain => try (try find(schedule, record)).on_drain(verdict, schedule.turns),
         .end => try (try find(schedule, record)).on_end(verdict),

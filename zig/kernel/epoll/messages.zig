@@ -173,19 +173,28 @@ fn group_of(kernel: *Epoll, sqe: *const system.Sqe) ?*Provided {
     return kernel.provided.getPtr(group);
 }
 
+/// What a multishot may still receive: `optlen` of its entry, where a splice has its source.
+fn limit_of(sqe: *const system.Sqe) u32 {
+    return if (sqe.splice_fd_in > 0) @intCast(sqe.splice_fd_in) else std.math.maxInt(u32);
+}
+
 fn receive_selected(kernel: *Epoll, operation: *Operation) Outcome {
     const sqe = &operation.sqe;
     const provided = group_of(kernel, sqe) orelse return .{ .done = errno.nobufs };
     const multishot = sqe.ioprio & system.sqe_flag.receive_multishot != 0;
     for (0..shots_max) |_| {
         const buffer = provided.peek() orelse return .{ .done = errno.nobufs };
-        const most = if (sqe.len == 0) buffer.bytes.len else @min(sqe.len, buffer.bytes.len);
+        const asked = if (sqe.len == 0) buffer.bytes.len else @min(sqe.len, buffer.bytes.len);
+        const most = @min(asked, limit_of(sqe));
         const received = receive_now(sqe, buffer.bytes[0..most]);
         if (received == errno.again and may_wait(sqe)) return readable;
         if (received <= 0) return .{ .done = received };
         provided.consume();
         const filled: attempts.Filled = .{ .id = buffer.id, .len = received };
-        if (!multishot) return .{ .done_into = filled };
+        if (!multishot or @as(u32, @intCast(received)) == limit_of(sqe)) {
+            return .{ .done_into = filled };
+        }
+        if (sqe.splice_fd_in > 0) sqe.splice_fd_in -= received;
         post_shot(kernel, operation, filled);
         // A buffer that is not full says that there was no more.
         if (received < most or kernel.completions.is_full()) break;

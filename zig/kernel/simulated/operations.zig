@@ -20,6 +20,7 @@ const importing = @import("importing.zig");
 const streams = @import("streams.zig");
 const system_calls = @import("system_calls.zig");
 const zero_copy = @import("zero_copy.zig");
+const Groups = @import("provided.zig").Groups;
 const Path = @import("volume.zig").Path;
 const Row = @import("outcomes.zig").Row;
 const Column = @import("outcomes.zig").Column;
@@ -43,6 +44,7 @@ pub const Operation = struct {
     multishot: bool,
     /// IOSQE_BUFFER_SELECT.
     selects: bool,
+    limit: usize,
     wait_all: bool,
     dont_wait: bool,
     /// An attempt was made.
@@ -89,8 +91,7 @@ pub fn is_linked(sqe: *const system.Sqe) bool {
 pub fn submit(kernel: *Simulated, sqe: *const system.Sqe) void {
     if (sqe.flags & ~known_flags != 0) kernel.violate("an SQE has a flag that is not simulated");
     const selects = sqe.flags & system.sqe_flag.buffer_select != 0;
-    const group: u16 = if (sqe.opcode == .RECVMSG) 1 else 0;
-    if (selects and (sqe.opcode != .RECV and group == 0 or sqe.buf_index != group)) {
+    if (selects and !Groups.serves(sqe)) {
         kernel.violate("buffer select with another operation or group than is simulated");
     }
     const operation = take(kernel, sqe);
@@ -172,6 +173,7 @@ pub fn take(kernel: *Simulated, sqe: *const system.Sqe) *Operation {
             sqe.opcode == .RECVMSG and sqe.ioprio & system.sqe_flag.receive_multishot != 0 or
             sqe.opcode == .POLL_ADD and sqe.len & system.sqe_flag.poll_multishot != 0,
         .selects = sqe.flags & system.sqe_flag.buffer_select != 0,
+        .limit = streams.limit_of(sqe),
         .wait_all = sqe.rw_flags & system.socket_flag.wait_all != 0,
         .dont_wait = sqe.rw_flags & system.socket_flag.dont_wait != 0,
         .tried = false,

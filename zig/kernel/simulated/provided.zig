@@ -8,7 +8,8 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const BufferGroup = @import("../../kernel.zig").BufferGroup;
-const errno = @import("../linux.zig").errno;
+const system = @import("../linux.zig");
+const errno = system.errno;
 
 /// away ──add──▶ added ──publish──▶ published ──select──▶ away
 const State = enum(u8) { away, added, published };
@@ -102,6 +103,15 @@ pub const Groups = struct {
         for (&groups.rings.values) |*ring| {
             if (ring.buffers.len > 0) ring.deinit(allocator);
         }
+    }
+
+    /// Each group has its receives.
+    pub fn serves(sqe: *const system.Sqe) bool {
+        const group = std.enums.fromInt(BufferGroup, sqe.buf_index) orelse return false;
+        return switch (group) {
+            .stream, .block => sqe.opcode == .RECV,
+            .datagram => sqe.opcode == .RECVMSG,
+        };
     }
 
     pub fn of(groups: *Groups, group: BufferGroup) *Provided {

@@ -5,6 +5,7 @@
 //! it completes, but never after.
 
 const std = @import("std");
+const seam = @import("../../kernel.zig");
 const system = @import("../linux.zig");
 const simulated = @import("../simulated.zig");
 const operations = @import("operations.zig");
@@ -54,6 +55,13 @@ pub fn connect(kernel: *Simulated, operation: *Operation) void {
     finish(kernel, operation, 0);
 }
 
+/// Bytes after which a multishot receive ends by itself.
+pub fn limit_of(sqe: *const system.Sqe) usize {
+    const multishot = sqe.opcode == .RECV and sqe.ioprio & system.sqe_flag.receive_multishot != 0;
+    if (!multishot or sqe.splice_fd_in == 0) return std.math.maxInt(usize);
+    return @intCast(sqe.splice_fd_in); // where `optlen` lies
+}
+
 pub fn receive(kernel: *Simulated, operation: *Operation) void {
     if (!operation.selects) return receive_plain(kernel, operation);
     const network = &kernel.network;
@@ -64,7 +72,9 @@ pub fn receive(kernel: *Simulated, operation: *Operation) void {
         network.break_socket(operation.socket, errno.timedout);
     }
     // A buffer is chosen before the socket is looked at; when it is armed, at once (K9).
-    const starved = kernel.provided.of(.stream).published == 0;
+    const group: seam.BufferGroup = @enumFromInt(operation.sqe.buf_index);
+    const provided = kernel.provided.of(group);
+    const starved = provided.published == 0;
     if (starved and first) return finish(kernel, operation, errno.nobufs);
     if (socket.state == .connecting or socket.state == .fresh) {
         return finish(kernel, operation, errno.notconn);
@@ -76,13 +86,15 @@ pub fn receive(kernel: *Simulated, operation: *Operation) void {
         .blocked => return,
     };
     if (waiting <= 0) return finish(kernel, operation, waiting);
-    const part = kernel.fate.part(@intCast(waiting));
-    const selected = kernel.provided.of(.stream).select().?;
+    const part = @min(kernel.fate.part(@intCast(waiting)), operation.limit);
+    const selected = provided.select().?;
     operation.total = selected.bytes.len;
     const count = network.receive(operation.socket, selected.bytes[0..@min(
         selected.bytes.len,
         part,
     )]);
+    operation.limit -= count;
+    if (operation.limit == 0) operation.multishot = false;
     const flags = system.cqe_flag.buffer |
         @as(u32, selected.id) << system.cqe_flag.buffer_shift;
     const column: Column = if (count == selected.bytes.len) .full else .short;
