@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xac2605fc;
+export const ABI_HASH = 0x0fbb7e0a;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -16,6 +16,7 @@ export const ADDRESS_TEXT_MAX = 108;
 export const DATAGRAM_SOCKETS_MAX = 1024;
 export const DATAGRAM_SIZE_MAX = 65536;
 export const BLOCK_HEADER_SIZE = 4096;
+export const DESCRIPTORS_MAX = 253;
 export const RECEIVE_BUFFER_SIZE_MAX = 1048576;
 export const RECEIVE_BUFFERS_MAX = 32768;
 export const NO_LISTENER = 4294967295;
@@ -91,27 +92,6 @@ export const DatagramFlag = {
 } as const;
 export type DatagramFlag = (typeof DatagramFlag)[keyof typeof DatagramFlag];
 
-export const Family = {
-  ipv4: 0,
-  ipv6: 1,
-  unix: 2,
-} as const;
-export type Family = (typeof Family)[keyof typeof Family];
-
-export const ListenFlag = {
-  reuse_port: 0,
-  ipv6_only: 1,
-  delay: 2,
-} as const;
-export type ListenFlag = (typeof ListenFlag)[keyof typeof ListenFlag];
-
-export const ConnectFlag = {
-  delay: 0,
-  reuse_port: 1,
-  ipv6_only: 2,
-} as const;
-export type ConnectFlag = (typeof ConnectFlag)[keyof typeof ConnectFlag];
-
 export const DatagramOpenFlag = {
   reuse_port: 0,
   reuse_address: 1,
@@ -137,6 +117,27 @@ export const MembershipAction = {
   send_by: 4,
 } as const;
 export type MembershipAction = (typeof MembershipAction)[keyof typeof MembershipAction];
+
+export const Family = {
+  ipv4: 0,
+  ipv6: 1,
+  unix: 2,
+} as const;
+export type Family = (typeof Family)[keyof typeof Family];
+
+export const ListenFlag = {
+  reuse_port: 0,
+  ipv6_only: 1,
+  delay: 2,
+} as const;
+export type ListenFlag = (typeof ListenFlag)[keyof typeof ListenFlag];
+
+export const ConnectFlag = {
+  delay: 0,
+  reuse_port: 1,
+  ipv6_only: 2,
+} as const;
+export type ConnectFlag = (typeof ConnectFlag)[keyof typeof ConnectFlag];
 
 export const End = {
   local: 0,
@@ -205,6 +206,7 @@ export const OperationOption = {
   registered_file: 3,
   native_memory: 4,
   addressed: 5,
+  descriptors: 6,
 } as const;
 export type OperationOption = (typeof OperationOption)[keyof typeof OperationOption];
 
@@ -419,7 +421,7 @@ export const REGISTRATION_WORDS = {
   reserved_0: 3,
 } as const;
 
-export const STATS_SIZE = 264;
+export const STATS_SIZE = 272;
 export const STATS = {
   turns: 0,
   enters: 8,
@@ -434,26 +436,27 @@ export const STATS = {
   datagrams_received: 80,
   datagrams_sent: 88,
   datagrams_truncated: 96,
-  connections_opened: 104,
-  connections_closed: 112,
-  accepts_failed: 120,
-  chain_windows: 128,
-  chain_operations_complete: 136,
-  sends_zero_copy: 144,
-  zero_copy_copied: 152,
-  notifications_stray: 160,
-  accept_backoffs: 168,
-  receive_held: 176,
-  receive_large: 184,
-  receive_switches: 192,
-  staging_blocks_used: 200,
-  receive_buffers_free: 208,
-  receive_buffers_target: 216,
-  receive_blocks_free: 224,
-  receive_buffers_lent: 232,
-  operations_waiting: 240,
-  sq_queued: 248,
-  cq_queued: 256,
+  descriptors_dropped: 104,
+  connections_opened: 112,
+  connections_closed: 120,
+  accepts_failed: 128,
+  chain_windows: 136,
+  chain_operations_complete: 144,
+  sends_zero_copy: 152,
+  zero_copy_copied: 160,
+  notifications_stray: 168,
+  accept_backoffs: 176,
+  receive_held: 184,
+  receive_large: 192,
+  receive_switches: 200,
+  staging_blocks_used: 208,
+  receive_buffers_free: 216,
+  receive_buffers_target: 224,
+  receive_blocks_free: 232,
+  receive_buffers_lent: 240,
+  operations_waiting: 248,
+  sq_queued: 256,
+  cq_queued: 264,
 } as const;
 export const STATS_WORDS = {
   turns: 0,
@@ -469,26 +472,27 @@ export const STATS_WORDS = {
   datagrams_received: 10,
   datagrams_sent: 11,
   datagrams_truncated: 12,
-  connections_opened: 13,
-  connections_closed: 14,
-  accepts_failed: 15,
-  chain_windows: 16,
-  chain_operations_complete: 17,
-  sends_zero_copy: 18,
-  zero_copy_copied: 19,
-  notifications_stray: 20,
-  accept_backoffs: 21,
-  receive_held: 22,
-  receive_large: 23,
-  receive_switches: 24,
-  staging_blocks_used: 25,
-  receive_buffers_free: 26,
-  receive_buffers_target: 27,
-  receive_blocks_free: 28,
-  receive_buffers_lent: 29,
-  operations_waiting: 30,
-  sq_queued: 31,
-  cq_queued: 32,
+  descriptors_dropped: 13,
+  connections_opened: 14,
+  connections_closed: 15,
+  accepts_failed: 16,
+  chain_windows: 17,
+  chain_operations_complete: 18,
+  sends_zero_copy: 19,
+  zero_copy_copied: 20,
+  notifications_stray: 21,
+  accept_backoffs: 22,
+  receive_held: 23,
+  receive_large: 24,
+  receive_switches: 25,
+  staging_blocks_used: 26,
+  receive_buffers_free: 27,
+  receive_buffers_target: 28,
+  receive_blocks_free: 29,
+  receive_buffers_lent: 30,
+  operations_waiting: 31,
+  sq_queued: 32,
+  cq_queued: 33,
 } as const;
 
 /** Every record in the numbering of `bu_abi_echo`, with the types of its fields. */
@@ -642,6 +646,7 @@ export const LAYOUTS = [
       datagrams_received: "f64",
       datagrams_sent: "f64",
       datagrams_truncated: "f64",
+      descriptors_dropped: "f64",
       connections_opened: "f64",
       connections_closed: "f64",
       accepts_failed: "f64",
@@ -720,6 +725,7 @@ export const SYMBOLS = {
   bu_operation_start: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_operation_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_operation_address: { args: ["u32", "u32", "ptr"], returns: "i32" },
+  bu_operation_descriptors: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_operation_count: { args: ["u32", "u32", "u32"], returns: "f64" },
   bu_batch_begin: { args: ["u32"], returns: "i32" },
   bu_batch_end: { args: ["u32"], returns: "i32" },

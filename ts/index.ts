@@ -38,6 +38,7 @@ export {
   type UnixSocketListener,
 } from "./listen.ts";
 export type { NumericAddress } from "./memory.ts";
+export type { Message } from "./message.ts";
 export { type Callback, Operation, type OperationOptions } from "./operation.ts";
 export type { CancelFilter, File, PollEvents, PollOptions } from "./operation/control.ts";
 export type { SpliceOptions, TransferOptions, VectorOptions } from "./operation/file.ts";
@@ -50,8 +51,8 @@ export type {
 } from "./operation/path.ts";
 export type {
   Accepted,
-  Message,
   MessageOptions,
+  ReceiveMessageOptions,
   SendMessageOptions,
   SocketAddress,
   SocketTransferOptions,

@@ -36,6 +36,8 @@ export interface Cargo<T> {
   readonly input: Uint8Array | Float64Array | null;
   /** What is handed back on success and on error. */
   readonly buffer: unknown;
+  /** Descriptors that came with it, in place of the result. */
+  readonly descriptors?: readonly number[];
   /** Bytes that were sent all the same, for the error. */
   readonly sent?: number;
   /** Takes the memory and writes its arguments; throws what forbids it. */
@@ -76,18 +78,18 @@ function nameOf(kind: number): string {
   return SHOWN[name] ?? name;
 }
 
-/** A descriptor that an operation made, until somebody takes it. */
+/** Descriptors that an operation made, until somebody takes them. */
 interface Made {
-  fd: number;
+  fds: readonly number[];
   taken: boolean;
   readonly engine: Engine;
 }
 
 function reclaim(made: Made): void {
-  if (made.taken || made.fd < 0) return;
+  if (made.taken) return;
   made.taken = true;
-  made.engine.reclaimed++;
-  closeSync(made.fd);
+  made.engine.reclaimed += made.fds.length;
+  for (const fd of made.fds) closeSync(fd);
 }
 
 /** Handles that were forgotten: the descriptor of nobody is closed when its handle is collected. */
@@ -306,7 +308,7 @@ export class Operation<T = number>
   #endRare(rare: Rare, result: number): void {
     if (rare.onAbort !== null) rare.signal?.removeEventListener("abort", rare.onAbort);
     if (rare.made !== null) {
-      rare.made.fd = result;
+      rare.made.fds = this.#cargo?.descriptors ?? (result < 0 ? [] : [result]);
       if (rare.disposed) this.#reclaimUnwanted();
     }
     for (const resolve of rare.onLanded) resolve();
@@ -350,10 +352,10 @@ export class Operation<T = number>
     signal.addEventListener("abort", rare.onAbort, { once: true });
   }
 
-  /** @internal It makes a descriptor that somebody should take. */
+  /** @internal It makes descriptors that somebody should take. */
   makesDescriptor(): this {
     if (this.#callback !== undefined) return this;
-    const made = { fd: -1, taken: false, engine: this.#engine };
+    const made = { fds: [], taken: false, engine: this.#engine };
     this.#extra().made = made;
     forgotten.register(this, made);
     return this;

@@ -9,7 +9,8 @@ import { UringError } from "./errors.ts";
 import type { Operation } from "./operation.ts";
 import type { File } from "./operation/control.ts";
 import type { OpenOptions, Path, PathOptions, RenameOptions } from "./operation/path.ts";
-import type { Accepted, Message, SocketAddress } from "./operation/socket.ts";
+import type { Message } from "./message.ts";
+import type { Accepted, SendMessageOptions, SocketAddress } from "./operation/socket.ts";
 import type { FileStatus } from "./statx.ts";
 import type { Ring } from "./ring.ts";
 
@@ -196,9 +197,10 @@ export const prepare = {
   recv: () => make<"recv", Part>("recv", BOTH),
   readv: () => make<"readv", Part>("readv", BOTH),
   writev: () => make<"writev", Part>("writev", BOTH),
-  sendmsg: (options: { to?: SocketAddress } = {}) =>
+  sendmsg: (options: Pick<SendMessageOptions, "to" | "descriptors"> = {}) =>
     make<"sendmsg", Part>("sendmsg", BOTH, [], options),
-  recvmsg: () => make<"recvmsg", Part>("recvmsg", BOTH),
+  recvmsg: (options: { descriptors?: number } = {}) =>
+    make<"recvmsg", Part>("recvmsg", BOTH, [], options),
   fsync: () => make<"fsync", "file">("fsync", FILE),
   datasync: () => make<"datasync", "file">("datasync", FILE),
   ftruncate: (length: number) => make<"ftruncate", "file">("ftruncate", FILE, [length]),

@@ -2,10 +2,12 @@
 //!
 //! This file and the signatures in `exports.zig` are the only place where the boundary is written;
 //! `abi_typescript.zig` reflects on both and prints `ts/abi.ts`. It owns no behaviour and imports
-//! nothing. Rules for what may stand here:
+//! nothing but its own parts. Rules for what may stand here:
 //!   * structs are `extern`, without implicit padding, made of u32, i32, f64 and byte arrays
 //!     (an f64 carries addresses and sizes: it is exact to 2^53 and costs JavaScript no BigInt);
 //!   * enums are backed by u32 and keep their numbers for ever.
+
+const datagrams = @import("abi_datagrams.zig");
 
 /// Bits of `user_data`: slot 24 | kind 8 in the low word, generation 32 in the high word.
 pub const slot_bits: u32 = 24;
@@ -29,6 +31,8 @@ pub const datagram_sockets_max: u32 = 1024;
 pub const datagram_size_max: u32 = 65536;
 /// Bytes of a block of native memory before those that a user sees.
 pub const block_header_size: u32 = 4096;
+/// Descriptors that one message can carry: SCM_MAX_FD of the kernel.
+pub const descriptors_max: u32 = 253;
 /// One receive buffer holds at most this much: records carry offsets and lengths as u32.
 pub const receive_buffer_size_max: u32 = 1 << 20;
 /// Provided buffers are named by 16 bits, and the ring of them is a power of two.
@@ -144,15 +148,10 @@ pub const Event = enum(u32) {
     datagram_closed = 15,
 };
 
-/// Bits of the second byte of a `datagram` record's `extra`.
-pub const DatagramFlag = enum(u32) {
-    /// It was larger than what there was room for: its end is lost.
-    truncated = 0,
-    /// `data` is the sender's address and port.
-    ipv4 = 1,
-    /// The sender's address is an IPv6 one.
-    ipv6 = 2,
-};
+pub const DatagramFlag = datagrams.DatagramFlag;
+pub const DatagramOpenFlag = datagrams.DatagramOpenFlag;
+pub const DatagramOption = datagrams.DatagramOption;
+pub const MembershipAction = datagrams.MembershipAction;
 
 /// `Record.extra` of an `open` record that no listener made.
 pub const no_listener: u32 = 0xffff_ffff;
@@ -278,39 +277,6 @@ pub const ConnectFlag = enum(u32) {
     ipv6_only = 2,
 };
 
-/// Bits of `bu_datagram_open`'s flags.
-pub const DatagramOpenFlag = enum(u32) {
-    reuse_port = 0,
-    reuse_address = 1,
-    ipv6_only = 2,
-};
-
-/// Socket options that `bu_datagram_option` sets, for the socket's own family.
-pub const DatagramOption = enum(u32) {
-    /// SO_BROADCAST: 0 or 1.
-    broadcast = 0,
-    /// IP_TTL, IPV6_UNICAST_HOPS.
-    ttl = 1,
-    /// IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS.
-    multicast_ttl = 2,
-    /// IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP: 0 or 1.
-    multicast_loopback = 3,
-    /// SO_RCVBUF, SO_SNDBUF, in bytes; the kernel doubles them and has limits of its own.
-    receive_buffer = 4,
-    send_buffer = 5,
-};
-
-/// What `bu_datagram_membership` does with a multicast group.
-pub const MembershipAction = enum(u32) {
-    join = 0,
-    leave = 1,
-    /// Only what `source` sends.
-    join_source = 2,
-    leave_source = 3,
-    /// What is sent to groups leaves by `interface`: IP_MULTICAST_IF, IPV6_MULTICAST_IF.
-    send_by = 4,
-};
-
 /// Which end `bu_connection_address` describes.
 pub const End = enum(u32) {
     local = 0,
@@ -396,6 +362,9 @@ pub const OperationOption = enum(u32) {
     native_memory = 4,
     /// The input begins with the `Address` to send to: sendmsg.
     addressed = 5,
+    /// sendmsg: `extra` descriptors, as i32, come before the rest of the input and go with the
+    /// message. recvmsg: so many are taken at most, see `bu_operation_descriptors`.
+    descriptors = 6,
 };
 
 /// What an operation is started with; written before `bu_operation_start`, read within it.
@@ -471,6 +440,8 @@ pub const Stats = extern struct {
     datagrams_sent: f64,
     /// Datagrams whose end was lost for want of room.
     datagrams_truncated: f64,
+    /// Descriptors that came with a message, that nobody took, and that were closed.
+    descriptors_dropped: f64,
     connections_opened: f64,
     connections_closed: f64,
     accepts_failed: f64,

@@ -381,6 +381,21 @@ pub fn operation_address(engine: *Engine, index: u32, out: *abi.Address) i32 {
     return 0;
 }
 
+/// The descriptors that came with a message are the caller's from here on: their number.
+pub fn operation_descriptors(engine: *Engine, index: u32, out: ?[*]i32, room: u32) i32 {
+    const self = settled(engine, index) orelse return errno.noent;
+    if (self.kind != .recvmsg) return errno.inval;
+    const target = out orelse return errno.inval;
+    var count: u32 = 0;
+    var descriptors = self.received_descriptors();
+    while (descriptors.next()) |_| count += 1;
+    if (count > room) return errno.inval;
+    descriptors = self.received_descriptors();
+    for (target[0..count]) |*place| place.* = descriptors.next().?;
+    self.forget_descriptors();
+    return @intCast(count);
+}
+
 pub fn operation_count(engine: *Engine, kind: u32, plain: u32) f64 {
     if (kind >= engine.counts.ring.len) return -1;
     const counts = if (plain != 0) &engine.counts.plain else &engine.counts.ring;

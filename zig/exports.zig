@@ -1,4 +1,5 @@
-//! Every C symbol of the library: with `exports_threads.zig`, the only files with `export`.
+//! Every C symbol of the library: with `exports_threads.zig` and `exports_datagrams.zig`, the only
+//! files with `export`.
 //!
 //! Each function is a guard and a call: `rings.of` finds the ring behind the handle and refuses
 //! stale handles (EBADF), other threads (EEXIST, as the kernel says of a SINGLE_ISSUER ring) and
@@ -7,7 +8,7 @@
 const abi = @import("abi.zig");
 const abi_layout = @import("abi_layout.zig");
 const calls = @import("calls.zig");
-const datagram_calls = @import("datagram_calls.zig");
+const datagrams = @import("exports_datagrams.zig");
 const opening = @import("opening.zig");
 const registration = @import("registration.zig");
 const rings = @import("rings.zig");
@@ -236,98 +237,15 @@ pub export fn bu_connection_address(
     return calls.connection_address(engine, index, generation, end, out);
 }
 
-/// A datagram socket bound to `local`, connected to `remote` if there is one: its index, its
-/// generation is in `Control.generation`.
-pub export fn bu_datagram_open(
-    ring: u32,
-    local: ?*const abi.Address,
-    remote: ?*const abi.Address,
-    flags: u32,
-) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.open(engine, local, remote, flags);
-}
-
-/// 1 if the datagram was taken; 0 means that a `datagram_drain` record will follow. `address` is
-/// null on a connected socket, and only there.
-pub export fn bu_datagram_send(
-    ring: u32,
-    index: u32,
-    generation: u32,
-    bytes: ?[*]const u8,
-    len: u32,
-    address: ?*const abi.Address,
-) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.send(engine, index, generation, bytes, len, address);
-}
-
-pub export fn bu_datagram_close(ring: u32, index: u32, generation: u32) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.close(engine, index, generation);
-}
-
-pub export fn bu_datagram_address(ring: u32, index: u32, generation: u32, out: *abi.Address) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.local_address(engine, index, generation, out);
-}
-
-pub export fn bu_datagram_option(
-    ring: u32,
-    index: u32,
-    generation: u32,
-    option: u32,
-    value: u32,
-) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.set_option(engine, index, generation, option, value);
-}
-
-/// A `MembershipAction`; addresses are of the socket's own family.
-pub export fn bu_datagram_membership(
-    ring: u32,
-    index: u32,
-    generation: u32,
-    action: u32,
-    group: ?*const abi.Address,
-    source: ?*const abi.Address,
-    interface: ?*const abi.Address,
-) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.membership(
-        engine,
-        index,
-        generation,
-        action,
-        group,
-        source,
-        interface,
-    );
-}
-
-/// Copies from the buffer of a `datagram` record of this turn.
-pub export fn bu_datagram_read(
-    ring: u32,
-    buffer: u32,
-    offset: u32,
-    target: ?[*]u8,
-    len: u32,
-) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.read(engine, buffer, offset, target, len);
-}
-
-/// Who sent what lies in such a buffer.
-pub export fn bu_datagram_sender(
-    ring: u32,
-    index: u32,
-    generation: u32,
-    buffer: u32,
-    out: *abi.Address,
-) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return datagram_calls.sender(engine, index, generation, buffer, out);
-}
+// Datagram sockets.
+pub const bu_datagram_open = datagrams.bu_datagram_open;
+pub const bu_datagram_send = datagrams.bu_datagram_send;
+pub const bu_datagram_close = datagrams.bu_datagram_close;
+pub const bu_datagram_address = datagrams.bu_datagram_address;
+pub const bu_datagram_option = datagrams.bu_datagram_option;
+pub const bu_datagram_membership = datagrams.bu_datagram_membership;
+pub const bu_datagram_read = datagrams.bu_datagram_read;
+pub const bu_datagram_sender = datagrams.bu_datagram_sender;
 
 /// Copies received bytes into memory of JavaScript's: cheaper than Buffer's own copy.
 pub export fn bu_slab_read(ring: u32, offset: u32, target: ?[*]u8, len: u32) i32 {
@@ -363,6 +281,13 @@ pub export fn bu_operation_read(ring: u32, index: u32, target: ?[*]u8, len: u32)
 pub export fn bu_operation_address(ring: u32, index: u32, out: *abi.Address) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return calls.operation_address(engine, index, out);
+}
+
+/// Takes the descriptors that came with a completed recvmsg: their number; until the next turn.
+/// Those that are not taken until then are closed. `room`: how many `out` can hold.
+pub export fn bu_operation_descriptors(ring: u32, index: u32, out: ?[*]i32, room: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.operation_descriptors(engine, index, out, room);
 }
 
 /// How many operations of a kind went through the ring, or by a plain call.

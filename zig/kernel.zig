@@ -10,6 +10,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 pub const linux = @import("kernel/linux.zig");
 pub const SocketAddress = @import("kernel/address.zig").SocketAddress;
+pub const rights = @import("kernel/rights.zig");
 pub const Bell = @import("kernel/bell.zig").Bell;
 const Epoll = @import("kernel/epoll.zig").Epoll;
 const Uring = @import("kernel/uring.zig").Uring;

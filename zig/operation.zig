@@ -223,8 +223,12 @@ pub const Operation = struct {
     const input_offset = std.mem.alignForward(usize, @sizeOf(Prefix), 64);
 
     /// Bytes of block for so much input and output; timeouts and the like need the prefix only.
-    pub fn block_size(input_len: u32, output_len: u32) usize {
-        return output_offset(input_len) + output_len;
+    /// Control data lies at the end of the block.
+    pub fn block_size(operation: *const Operation, input_len: u32, output_len: u32) usize {
+        const size = output_offset(input_len) + output_len;
+        if (!operation.option(.descriptors)) return size;
+        const control_at = std.mem.alignForward(usize, size, kernel.rights.alignment);
+        return control_at + kernel.rights.size_of(operation.arguments.extra);
     }
 
     fn output_offset(input_len: u32) usize {
@@ -241,7 +245,35 @@ pub const Operation = struct {
     }
 
     pub fn output(operation: *Operation) []u8 {
-        return operation.block.bytes[output_offset(operation.input_len)..];
+        const end = operation.block.bytes.len - operation.control_size();
+        return operation.block.bytes[output_offset(operation.input_len)..end];
+    }
+
+    fn control_size(operation: *const Operation) usize {
+        if (!operation.option(.descriptors)) return 0;
+        return kernel.rights.size_of(operation.arguments.extra);
+    }
+
+    /// What goes with a message besides its bytes.
+    pub fn control(operation: *Operation) []align(kernel.rights.alignment) u8 {
+        const bytes = operation.block.bytes;
+        return @alignCast(bytes[bytes.len - operation.control_size() ..]);
+    }
+
+    /// Descriptors that came with a message and were not taken yet.
+    pub fn received_descriptors(operation: *Operation) kernel.rights.Iterator {
+        if (operation.kind != .recvmsg or !operation.option(.descriptors)) {
+            return kernel.rights.iterate(&.{});
+        }
+        const bytes = operation.control();
+        const written = operation.prefix().header.controllen;
+        return kernel.rights.iterate(bytes[0..@min(bytes.len, written)]);
+    }
+
+    /// None came, or they are somebody else's from here on.
+    pub fn forget_descriptors(operation: *Operation) void {
+        if (operation.kind != .recvmsg or !operation.option(.descriptors)) return;
+        operation.prefix().header.controllen = 0;
     }
 
     pub fn option(operation: *const Operation, comptime bit: abi.OperationOption) bool {
@@ -325,6 +357,10 @@ pub const Operation = struct {
             const address = operation.socket_address();
             header.name = @ptrCast(&address.bytes);
             header.namelen = address.len;
+        }
+        if (operation.option(.descriptors)) {
+            header.control = operation.control().ptr;
+            header.controllen = kernel.rights.room_for(operation.arguments.extra);
         }
         return header;
     }

@@ -17,10 +17,10 @@ pub fn check_arguments(
     arguments: *const abi.Arguments,
     whole: []const u8,
 ) i32 {
-    const input = if (is_addressed(arguments)) data: {
-        if (kind != .sendmsg or whole.len < @sizeOf(abi.Address)) return errno.inval;
-        break :data whole[@sizeOf(abi.Address)..];
-    } else whole;
+    if (is_addressed(arguments) and kind != .sendmsg) return errno.inval;
+    if (has(arguments, .descriptors) and !carries_descriptors(kind, arguments)) return errno.inval;
+    const parts = Input.of(kind, arguments, whole) orelse return errno.inval;
+    const input = parts.data;
     if (!(arguments.timeout_ms <= timeout_ms_max)) return errno.inval; // NaN fails it too
     if (!position_valid(arguments.offset)) return errno.inval;
     if (!position_valid(arguments.offset_second)) return errno.inval;
@@ -45,9 +45,43 @@ pub fn check_arguments(
     return if (sound) 0 else errno.inval;
 }
 
-fn is_addressed(arguments: *const abi.Arguments) bool {
-    return arguments.options >> @intFromEnum(abi.OperationOption.addressed) & 1 != 0;
+fn has(arguments: *const abi.Arguments, comptime option: abi.OperationOption) bool {
+    return arguments.options >> @intFromEnum(option) & 1 != 0;
 }
+
+fn is_addressed(arguments: *const abi.Arguments) bool {
+    return has(arguments, .addressed);
+}
+
+fn carries_descriptors(kind: abi.OperationKind, arguments: *const abi.Arguments) bool {
+    if (arguments.extra == 0 or arguments.extra > abi.descriptors_max) return false;
+    return kind == .sendmsg or kind == .recvmsg;
+}
+
+/// What comes in a call: | address | descriptors | data |, the first two where options say so.
+const Input = struct {
+    address: []const u8 = &.{},
+    descriptors: []align(1) const i32 = &.{},
+    data: []const u8,
+
+    fn of(kind: abi.OperationKind, arguments: *const abi.Arguments, whole: []const u8) ?Input {
+        var input: Input = .{ .data = whole };
+        if (is_addressed(arguments)) {
+            if (input.data.len < @sizeOf(abi.Address)) return null;
+            input.address = input.data[0..@sizeOf(abi.Address)];
+            input.data = input.data[@sizeOf(abi.Address)..];
+        } else if (kind == .bind or kind == .connect) {
+            input.address = input.data;
+        }
+        if (kind == .sendmsg and has(arguments, .descriptors)) {
+            const size = arguments.extra * @sizeOf(i32);
+            if (input.data.len < size) return null;
+            input.descriptors = std.mem.bytesAsSlice(i32, input.data[0..size]);
+            input.data = input.data[size..];
+        }
+        return input;
+    }
+};
 
 /// Registered files only where the descriptor is the subject, not a directory or a type.
 fn file_valid(kind: abi.OperationKind, arguments: *const abi.Arguments) bool {
@@ -88,10 +122,11 @@ fn check_paths(input: []const u8, count: usize, first_len: u32) i32 {
 /// Memory, copies and registered resources: all that can fail before the operation is on its way.
 pub fn set_up(engine: *Engine, self: *Operation, whole: []const u8) i32 {
     const output_len = output_size(self);
-    const input = if (self.option(.addressed)) whole[@sizeOf(abi.Address)..] else whole;
+    const parts = Input.of(self.kind, &self.arguments, whole).?; // it was checked
+    const input = parts.data;
     self.input_len = @intCast(input.len);
     if (input.len > 0 or output_len > 0 or needs_block(self)) {
-        const size = Operation.block_size(@intCast(input.len), output_len);
+        const size = self.block_size(@intCast(input.len), output_len);
         self.block = engine.transfers.acquire(size) catch return errno.nomem;
         if (input.len > 0) {
             @memcpy(self.input(), input);
@@ -106,10 +141,12 @@ pub fn set_up(engine: *Engine, self: *Operation, whole: []const u8) i32 {
         if (outcome < 0) return outcome;
     }
     if (self.kind == .bind or self.kind == .connect or self.option(.addressed)) {
-        const copy = std.mem.bytesToValue(abi.Address, whole[0..@sizeOf(abi.Address)]);
+        const copy = std.mem.bytesToValue(abi.Address, parts.address[0..@sizeOf(abi.Address)]);
         self.socket_address().* = seam.SocketAddress.from_boundary(&copy) orelse
             return errno.inval;
     }
+    if (parts.descriptors.len > 0) seam.rights.write(self.control(), parts.descriptors);
+    self.forget_descriptors(); // of whoever had the block before
     return registration.operation_starts(engine, self);
 }
 

@@ -176,9 +176,20 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     if (more) return;
     if (self.stage == .submitted) count_latency(self, engine);
     if (cqe.res > 0) count_bytes(self, engine, cqe.res);
+    if (cqe.res < 0) self.forget_descriptors();
     release_successor(self, engine);
     registration.operation_done(engine, self);
     retire(engine, self, user_data.slot);
+}
+
+/// Descriptors that came with a message and that JavaScript did not take.
+pub fn drop_descriptors(engine: *Engine, self: *Operation) void {
+    var descriptors = self.received_descriptors();
+    while (descriptors.next()) |fd| {
+        if (!mutation.is(.keep_descriptor)) engine.kernel.close_fd(fd);
+        engine.counters.descriptors_dropped += 1;
+    }
+    self.forget_descriptors();
 }
 
 fn retire(engine: *Engine, self: *Operation, slot: u32) void {
@@ -250,6 +261,7 @@ pub const Settled = struct {
     pub fn release(settled: *Settled, engine: *Engine) void {
         for (settled.slots[0..settled.count]) |slot| {
             const self = &engine.operations.entries[slot].value;
+            drop_descriptors(engine, self);
             // Its time limit's entry names the block until that CQE (I1).
             if (self.limit == .running and !mutation.is(.release_limit_early)) continue;
             if (!mutation.is(.keep_block)) engine.transfers.release(&self.block);

@@ -7,6 +7,7 @@
 const std = @import("std");
 const slots = @import("slots.zig");
 const calls = @import("calls.zig");
+const submission = @import("submission.zig");
 const registration = @import("registration.zig");
 const Kernel = @import("kernel.zig").Kernel;
 const linux = @import("kernel.zig").linux;
@@ -56,8 +57,10 @@ fn close_produced(engine: *Engine, count: u32) void {
     if (mutation.is(.keep_descriptor)) return;
     for (engine.records[0..count]) |*record| {
         if (record.event != .completion or record.result < 0) continue;
-        switch (engine.operations.entries[record.index].value.kind) {
+        const operation = &engine.operations.entries[record.index].value;
+        switch (operation.kind) {
             .accept, .openat, .socket => engine.kernel.close_fd(record.result),
+            .recvmsg => submission.drop_descriptors(engine, operation),
             else => {},
         }
     }

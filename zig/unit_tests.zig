@@ -26,6 +26,7 @@ test {
     _ = @import("kernel/epoll/registered.zig");
     _ = @import("kernel/epoll/timers.zig");
     _ = @import("kernel/fork.zig");
+    _ = @import("kernel/rights.zig");
     _ = @import("kernel/simulated.zig");
     _ = @import("kernel/simulated/byte_queue.zig");
     _ = @import("kernel/simulated/fate.zig");

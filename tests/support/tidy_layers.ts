@@ -3,7 +3,7 @@
 
 export const ZIG_LAYERS = [
   // The bugs for the tests ask to be put in from everywhere, and import nothing.
-  /^zig\/(?:abi|poison|testing\/mutation)\.zig$/,
+  /^zig\/(?:abi|abi_datagrams|poison|testing\/mutation)\.zig$/,
   /^zig\/kernel(?:\.zig$|\/)/,
   /^zig\/(?:memory|block)\.zig$/,
   /^zig\/(?:slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
@@ -19,7 +19,7 @@ export const ZIG_LAYERS = [
   /^zig\/(?:calls|datagram_calls|opening|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
-  /^zig\/(?:exports|exports_threads|abi_layout)\.zig$/,
+  /^zig\/(?:exports(?:_threads|_datagrams)?|abi_layout)\.zig$/,
   /^zig\/(?:abi_typescript\.zig|unit_tests\.zig|testing\/.*)$/,
 ];
 
@@ -28,7 +28,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/errors\.ts$/,
   /^ts\/(?:ring_options|native|memory|address)\.ts$/,
   /^ts\/(?:completion|loans|buffer|stats)\.ts$/,
-  /^ts\/(?:operation|reaction|registered|cargo|stream_cargo|vectors|statx)\.ts$/,
+  /^ts\/(?:operation|reaction|registered|cargo|stream_cargo|message|vectors|statx)\.ts$/,
   /^ts\/(?:engine|loop)\.ts$/,
   /^ts\/waiting\.ts$/,
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,

@@ -120,8 +120,8 @@ export const RULES: Rule[] = [
     good: { "zig/kernel/a.zig": "const linux = std.os.linux;", "zig/a.zig": "// std.os.linux" },
   },
   {
-    name: "C symbols are exported in zig/exports.zig and zig/exports_threads.zig only",
-    applies: (path) => /^zig\/(?!exports(?:_threads)?\.zig$)/.test(path) && isZig(path),
+    name: "C symbols are exported in zig/exports.zig and its parts only",
+    applies: (path) => /^zig\/(?!exports(?:_threads|_datagrams)?\.zig$)/.test(path) && isZig(path),
     check: refuse(/\bexport (?:fn|const|var)\b|@export\b/, "every C symbol is in exports.zig"),
     bad: { "zig/a.zig": "pub export fn bu_a() void {}", "zig/b.zig": "@export(&b, .{});" },
   },

@@ -4,7 +4,7 @@
 // whole connections natively and are faster for streams.
 
 import { isIP } from "node:net";
-import { ARGUMENTS_WORDS, OperationKind, OperationOption } from "../abi.ts";
+import { ARGUMENTS_WORDS, OperationKind } from "../abi.ts";
 import {
   carry,
   CopiedInput,
@@ -15,13 +15,19 @@ import {
 } from "../cargo.ts";
 import type { Engine } from "../engine.ts";
 import { argumentError, checkInteger } from "../errors.ts";
-import { readAddress, writeAddress, type NumericAddress } from "../memory.ts";
-import { native } from "../native.ts";
+import { writeAddress, type NumericAddress } from "../memory.ts";
+import {
+  addressOfOperation,
+  readDescriptors,
+  readRoom,
+  ReceivedMessage,
+  SentMessage,
+  type Message,
+} from "../message.ts";
 import {
   callbackOf,
   launch,
   optionsOf,
-  setOption,
   type Callback,
   type Cargo,
   type Operation,
@@ -44,12 +50,6 @@ export interface Accepted {
   address: NumericAddress | null;
 }
 
-/** What `recvmsg` yields. */
-export interface Message<B> extends Transferred<readonly B[]> {
-  /** The sender of a datagram; null on a stream, or if the sender has no address. */
-  address: NumericAddress | null;
-}
-
 export interface MessageOptions extends OperationOptions {
   /** MSG_ flags of send(2), recv(2). */
   flags?: number | undefined;
@@ -58,6 +58,16 @@ export interface MessageOptions extends OperationOptions {
 export interface SendMessageOptions extends MessageOptions {
   /** Where a datagram goes, on a socket that is not connected. */
   to?: SocketAddress | undefined;
+  /** Descriptors to pass over a Unix socket; keep them open until it is sent. unix(7) */
+  descriptors?: readonly number[] | undefined;
+}
+
+export interface ReceiveMessageOptions extends MessageOptions {
+  /**
+   * How many descriptors to take at most, up to 253; the kernel closes those that have no room.
+   * Default 0.
+   */
+  descriptors?: number | undefined;
 }
 
 export interface SocketTransferOptions extends MessageOptions, RangeOptions {}
@@ -119,94 +129,6 @@ class AcceptedCargo implements Cargo<Accepted> {
 
   detail(): NumericAddress | null {
     return this.#address;
-  }
-}
-
-/** Null for a peer without a name, such as a Unix socket that was never bound. */
-function addressOfOperation(engine: Engine, index: number): NumericAddress | null {
-  const address = readAddress((out) => native.bu_operation_address(engine.handle, index, out));
-  return address?.host === "" ? null : address;
-}
-
-/** Vectors behind the address that they go to. */
-class AddressedCargo<B> implements Cargo<Transferred<readonly B[]>> {
-  readonly #vectors: Cargo<Transferred<readonly B[]>>;
-  readonly #to: Uint8Array;
-
-  constructor(vectors: Cargo<Transferred<readonly B[]>>, to: Uint8Array) {
-    this.#vectors = vectors;
-    this.#to = to;
-  }
-
-  get input(): Uint8Array {
-    const { input } = this.#vectors;
-    if (input === null) return this.#to;
-    const bytes = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
-    return Buffer.concat([this.#to, bytes]);
-  }
-
-  get buffer(): unknown {
-    return this.#vectors.buffer;
-  }
-
-  board(engine: Engine, kind: string, fd: number): void {
-    this.#vectors.board(engine, kind, fd);
-    setOption(engine, OperationOption.addressed);
-  }
-
-  land(engine: Engine, index: number, result: number): number {
-    return this.#vectors.land(engine, index, result);
-  }
-
-  orphan(): void {
-    this.#vectors.orphan();
-  }
-
-  value(bytes: number): Transferred<readonly B[]> {
-    return this.#vectors.value(bytes);
-  }
-
-  detail(result: number): unknown {
-    return this.#vectors.detail(result);
-  }
-}
-
-/** Vectors and the sender's address. */
-class MessageCargo<B> implements Cargo<Message<B>> {
-  readonly #vectors: Cargo<Transferred<readonly B[]>>;
-  #address: NumericAddress | null = null;
-
-  constructor(vectors: Cargo<Transferred<readonly B[]>>) {
-    this.#vectors = vectors;
-  }
-
-  get input(): Uint8Array | Float64Array | null {
-    return this.#vectors.input;
-  }
-
-  get buffer(): unknown {
-    return this.#vectors.buffer;
-  }
-
-  board(engine: Engine, kind: string, fd: number): void {
-    this.#vectors.board(engine, kind, fd);
-  }
-
-  land(engine: Engine, index: number, result: number): number {
-    if (result >= 0 && index >= 0) this.#address = addressOfOperation(engine, index);
-    return this.#vectors.land(engine, index, result);
-  }
-
-  orphan(): void {
-    this.#vectors.orphan();
-  }
-
-  value(bytes: number): Message<B> {
-    return { ...this.#vectors.value(bytes), address: this.#address };
-  }
-
-  detail(): Message<B> {
-    return this.value(0);
   }
 }
 
@@ -352,29 +274,33 @@ export class SocketOperations extends PathOperations {
     const flags = flagsOf("sendmsg", given.flags);
     const vectors = carryVectors("sendmsg", buffers, false);
     const to = given.to === undefined ? null : addressOfSocket("sendmsg", given.to);
-    const cargo = to === null ? vectors : new AddressedCargo(vectors, to);
+    const descriptors = readDescriptors("sendmsg", given.descriptors);
+    const plain = to === null && descriptors.length === 0;
+    const cargo = plain ? vectors : new SentMessage(vectors, to, descriptors);
     const descriptor = this.prepareFile("sendmsg", fd);
     this.memory.arguments.integers[WORDS.flags] = flags;
     return launch(this, OperationKind.sendmsg, descriptor, cargo, given, told);
   }
 
   /**
-   * Receives one message into several buffers: `{ bytes, buffer, address }`. Callback: `(result,
-   * message)`. recvmsg(2)
+   * Receives one message into several buffers: `{ bytes, buffer, address, descriptors }`. Callback:
+   * `(result, message)`. Descriptors that nobody awaits are closed with the handle. recvmsg(2)
    */
   recvmsg<B extends Target>(
     fd: File,
     buffers: readonly B[],
-    options?: MessageOptions | Callback<Message<B>>,
+    options?: ReceiveMessageOptions | Callback<Message<B>>,
     callback?: Callback<Message<B>>,
   ): Operation<Message<B>> {
-    const given = optionsOf("recvmsg", options as MessageOptions);
+    const given = optionsOf("recvmsg", options as ReceiveMessageOptions);
     const told = callbackOf("recvmsg", options, callback);
     const flags = flagsOf("recvmsg", given.flags);
-    const cargo = new MessageCargo(carryVectors("recvmsg", buffers, true));
+    const room = readRoom("recvmsg", given.descriptors);
+    const cargo = new ReceivedMessage(carryVectors("recvmsg", buffers, true), room);
     const descriptor = this.prepareFile("recvmsg", fd);
     this.memory.arguments.integers[WORDS.flags] = flags;
-    return launch(this, OperationKind.recvmsg, descriptor, cargo, given, told);
+    const operation = launch(this, OperationKind.recvmsg, descriptor, cargo, given, told);
+    return room === 0 ? operation : operation.makesDescriptor();
   }
 
   /** Ends one direction or both. Callback: `(result)`. shutdown(2) */

@@ -175,6 +175,8 @@ pub const socket_flag = struct {
     pub const no_signal: u32 = linux.MSG.NOSIGNAL;
     pub const dont_wait: u32 = linux.MSG.DONTWAIT;
     pub const truncated: u32 = linux.MSG.TRUNC;
+    /// Descriptors that come with a message are close-on-exec.
+    pub const cmsg_cloexec: u32 = linux.MSG.CMSG_CLOEXEC;
     /// The type of a datagram socket.
     pub const datagram: u32 = linux.SOCK.DGRAM;
     pub const shut_write: u32 = linux.SHUT.WR;

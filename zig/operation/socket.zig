@@ -95,11 +95,13 @@ pub const Sendmsg = struct {
     }
 };
 
-/// recvmsg(2): fd, flags; the sender's address is kept for `bu_operation_address`.
+/// recvmsg(2): fd, flags; the sender's address is kept for `bu_operation_address`, descriptors for
+/// `bu_operation_descriptors`.
 pub const Recvmsg = struct {
     pub fn prepare(sqe: *Sqe, operation: *Operation) void {
         sqe.opcode = .RECVMSG;
         message(sqe, operation);
+        sqe.rw_flags |= kernel.socket_flag.cmsg_cloexec;
     }
 };
 
