@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x0fbb7e0a;
+export const ABI_HASH = 0xdb27219a;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -739,13 +739,15 @@ export const SYMBOLS = {
   bu_memory_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_memory_view: { args: ["u32"], returns: "i32" },
   bu_ring_token: { args: ["u32"], returns: "i32" },
-  bu_block_adopt: { args: ["u32", "f64"], returns: "f64" },
   bu_post: { args: ["u32", "u32", "f64"], returns: "i32" },
   bu_post_block: { args: ["u32", "u32", "f64"], returns: "i32" },
+  bu_offload_start: { args: ["u32"], returns: "i32" },
+  bu_offload_done: { args: ["u32", "u32", "u32", "f64"], returns: "i32" },
   bu_wakeup: { args: ["u32"], returns: "i32" },
   bu_stop: { args: ["u32"], returns: "i32" },
   bu_token_check: { args: ["u32"], returns: "i32" },
   bu_block_map: { args: ["f64"], returns: "f64" },
+  bu_block_adopt: { args: ["u32", "f64"], returns: "f64" },
   bu_block_viewed: { args: ["f64"], returns: "void" },
   bu_block_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_block_count: { args: [], returns: "u32" },

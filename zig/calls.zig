@@ -227,6 +227,18 @@ pub fn nop(engine: *Engine) i32 {
     return enqueue(engine, index, self);
 }
 
+/// An operation that somebody else performs: its end is posted (`mailbox.post_outcome`).
+pub fn offload(engine: *Engine) i32 {
+    if (engine.fatal != 0) return engine.fatal;
+    if (engine.batch != null) return errno.busy;
+    const index = engine.operations.claim() orelse return errno.nomem;
+    const self = engine.operations.at(index);
+    self.reset(.nop);
+    self.stage = .offloaded;
+    engine.control.generation = engine.operations.generation(index);
+    return @intCast(index);
+}
+
 pub fn timeout(engine: *Engine, milliseconds: f64) i32 {
     var arguments = no_arguments;
     arguments.offset = milliseconds;
@@ -348,6 +360,10 @@ pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
     operation.cancelled = true;
     if (operation.stage == .in_stream) {
         send_settling.cancel(engine, operation.arguments.extra);
+        return 0;
+    }
+    if (operation.stage == .offloaded) {
+        engine.posts.cancelled.push(&engine.operations, index);
         return 0;
     }
     // Queued, it becomes a failure in its place; under way, the request goes before what waits,

@@ -1,4 +1,4 @@
-//! Every C symbol of the library: with `exports_threads.zig` and `exports_datagrams.zig`, the only
+//! Every C symbol of the library: with `exports_posts.zig` and `exports_datagrams.zig`, the only
 //! files with `export`.
 //!
 //! Each function is a guard and a call: `rings.of` finds the ring behind the handle and refuses
@@ -12,7 +12,7 @@ const datagrams = @import("exports_datagrams.zig");
 const opening = @import("opening.zig");
 const registration = @import("registration.zig");
 const rings = @import("rings.zig");
-const threads = @import("exports_threads.zig");
+const posts = @import("exports_posts.zig");
 
 pub const panic = rings.panic;
 
@@ -370,29 +370,20 @@ pub export fn bu_memory_view(ring: u32) i32 {
     return rings.memory_view(engine);
 }
 
-/// The token by which other threads post to the ring; it stays the same.
-pub export fn bu_ring_token(ring: u32) i32 {
-    const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return engine.posts.open(engine);
-}
-
-/// A delivered block has JavaScript as its owner from here on: its length in bytes, below 0 if it
-/// was not delivered in this turn.
-pub export fn bu_block_adopt(ring: u32, block: f64) f64 {
-    const engine = rings.of(ring) catch return -1;
-    return engine.posts.adopt(block);
-}
-
-// For any thread.
-pub const bu_post = threads.bu_post;
-pub const bu_post_block = threads.bu_post_block;
-pub const bu_wakeup = threads.bu_wakeup;
-pub const bu_stop = threads.bu_stop;
-pub const bu_token_check = threads.bu_token_check;
-pub const bu_block_map = threads.bu_block_map;
-pub const bu_block_viewed = threads.bu_block_viewed;
-pub const bu_block_released = threads.bu_block_released;
-pub const bu_block_count = threads.bu_block_count;
+// Posts, blocks, offloaded operations.
+pub const bu_ring_token = posts.bu_ring_token;
+pub const bu_post = posts.bu_post;
+pub const bu_post_block = posts.bu_post_block;
+pub const bu_offload_start = posts.bu_offload_start;
+pub const bu_offload_done = posts.bu_offload_done;
+pub const bu_wakeup = posts.bu_wakeup;
+pub const bu_stop = posts.bu_stop;
+pub const bu_token_check = posts.bu_token_check;
+pub const bu_block_map = posts.bu_block_map;
+pub const bu_block_adopt = posts.bu_block_adopt;
+pub const bu_block_viewed = posts.bu_block_viewed;
+pub const bu_block_released = posts.bu_block_released;
+pub const bu_block_count = posts.bu_block_count;
 
 /// Asks the kernel to cancel; the outcome comes from the operation's own completion.
 pub export fn bu_cancel(ring: u32, index: u32, generation: u32) i32 {

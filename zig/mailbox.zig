@@ -8,7 +8,7 @@
 //! never a pointer. The table holds a gate and a pointer. Queue, bell and signals are memory of
 //! their own, apart from the ring's, freed when the ring is done with it and the last poster has
 //! left. Posts are never merged or lost: each has a cell of a bounded queue; a full one is -EAGAIN.
-//! Posters take no lock; the owner is one thread, the ring's. Called by `exports_threads.zig`
+//! Posters take no lock; the owner is one thread, the ring's. Called by `exports_posts.zig`
 //! (posters) and `posts.zig` (the owner).
 
 const std = @import("std");
@@ -26,9 +26,11 @@ pub const Kind = enum(u32) {
     number,
     /// `data` is the address of a block.
     block,
+    /// The end of the operation in slot `key`, of generation `extra`; a block says which.
+    outcome,
 };
 
-pub const Post = struct { kind: Kind, key: u32, data: f64 };
+pub const Post = struct { kind: Kind, key: u32, extra: u32 = 0, data: f64 };
 
 const Signal = struct {
     const wakeup: u32 = 1;
@@ -49,6 +51,7 @@ const Cell = struct {
     turn: u32,
     kind: Kind,
     key: u32,
+    extra: u32,
     data: f64,
 };
 
@@ -102,6 +105,7 @@ pub const Mailbox = struct {
         };
         place.kind = post_.kind;
         place.key = post_.key;
+        place.extra = post_.extra;
         place.data = post_.data;
         // Release: pairs with the acquire in `peek`.
         @atomicStore(u32, &place.turn, mailbox.lap(position) +% 1, .release);
@@ -136,6 +140,7 @@ pub const Mailbox = struct {
         const post_: Post = .{
             .kind = place.kind,
             .key = place.key,
+            .extra = place.extra,
             .data = place.data,
         };
         // Release: pairs with the acquire in `put` a lap later.
@@ -350,12 +355,21 @@ pub fn post_number(token: u32, key: u32, data: f64) i32 {
 
 /// The block has one owner more when it is taken: the caller gives its own up by itself.
 pub fn post_block(token: u32, key: u32, address: f64) i32 {
+    return post_with(token, .block, key, 0, address);
+}
+
+/// What became of an offloaded operation.
+pub fn post_outcome(token: u32, index: u32, generation: u32, address: f64) i32 {
+    return post_with(token, .outcome, index, generation, address);
+}
+
+fn post_with(token: u32, kind: Kind, key: u32, extra: u32, address: f64) i32 {
     const header = block.of(address) orelse return errno.inval;
     // Only who has a token can have a block: its memory is not touched for anybody else.
     const checked = check(token);
     if (checked < 0) return checked;
     header.share();
-    const outcome = post(token, &.{ .kind = .block, .key = key, .data = address });
+    const outcome = post(token, &.{ .kind = kind, .key = key, .extra = extra, .data = address });
     if (outcome < 0) header.release();
     return outcome;
 }

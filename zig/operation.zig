@@ -167,7 +167,8 @@ pub fn prepare(sqe: *kernel.Sqe, operation: *Operation) void {
 ///   │                   └─ its time limit still runs: over ──that one's CQE──▶ (retired)
 ///   └─ cancelled first: a NOP goes in its place, withdrawn
 /// in_stream ──its segment ends──▶ (retired)
-pub const Stage = enum(u8) { queued, submitted, withdrawn, over, in_stream };
+/// offloaded ──its outcome is posted, or a cancel──▶ (retired)
+pub const Stage = enum(u8) { queued, submitted, withdrawn, over, in_stream, offloaded };
 
 /// A user's operation: one slot from start to its last CQE, its memory until the turn after.
 pub const Operation = struct {

@@ -12,10 +12,12 @@ const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
 const block = @import("block.zig");
 const mailbox_file = @import("mailbox.zig");
+const submission = @import("submission.zig");
 const control = @import("operation/control.zig");
 const failure = @import("failure.zig");
 const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
+const Operation = @import("operation.zig").Operation;
 const Mailbox = mailbox_file.Mailbox;
 const errno = seam.errno;
 
@@ -37,6 +39,8 @@ pub const Posts = struct {
     cancels_pending: u32 = 0,
     /// Blocks in the records of this turn that nobody has adopted.
     delivered: std.DoublyLinkedList = .{},
+    /// Offloaded operations that are to end without an outcome.
+    cancelled: slots.Queue(Operation, "dirty") = .{},
     closing: bool = false,
 
     // Opening and closing ----------------------------------------------------------------------
@@ -147,6 +151,7 @@ pub const Posts = struct {
 
     /// Makes records of what waits in the mailbox, as far as they go.
     pub fn collect(posts: *Posts, engine: *Engine) void {
+        defer posts.end_cancelled(engine);
         const mailbox = posts.mailbox orelse return;
         mailbox.wake();
         const signals = mailbox.take_signals();
@@ -162,9 +167,44 @@ pub const Posts = struct {
                     tell(engine, .post_block, &post);
                     posts.delivered.append(&block.of(post.data).?.node); // as it was put
                 },
+                .outcome => posts.end_offloaded(engine, &post),
             }
         }
         engine.control.posts = mailbox.waiting();
+    }
+
+    /// One that is over already has its outcome (I2).
+    fn end_offloaded(posts: *Posts, engine: *Engine, post: *const mailbox_file.Post) void {
+        const index = post.key;
+        const operation = engine.operations.find(index, post.extra);
+        if (operation == null or operation.?.stage != .offloaded) {
+            engine.counters.cqes_stale += 1;
+            return mailbox_file.drop(post);
+        }
+        posts.cancelled.remove(&engine.operations, index);
+        submission.settle_offloaded(engine, index, 0);
+        engine.records[engine.record_count - 1].data = post.data;
+        posts.delivered.append(&block.of(post.data).?.node);
+    }
+
+    /// After everything that was posted before: success wins (I4).
+    fn end_cancelled(posts: *Posts, engine: *Engine) void {
+        if (posts.cancelled.count == 0 or posts.has_mail()) return;
+        while (engine.record_count < engine.records.len) {
+            const index = posts.cancelled.pop(&engine.operations) orelse return;
+            submission.settle_offloaded(engine, index, errno.canceled);
+        }
+    }
+
+    /// At the end of the ring: no record tells of it.
+    pub fn forget(posts: *Posts, engine: *Engine, index: u32) void {
+        posts.cancelled.remove(&engine.operations, index);
+        engine.operations.retire(index);
+    }
+
+    fn has_mail(posts: *const Posts) bool {
+        const mailbox = posts.mailbox orelse return false;
+        return mailbox.has_any();
     }
 
     fn tell(engine: *Engine, event: abi.Event, post: *const mailbox_file.Post) void {
@@ -198,9 +238,7 @@ pub const Posts = struct {
 
     /// Whether another turn would find anything here.
     pub fn has_work(posts: *const Posts) bool {
-        if (posts.poll_has_work()) return true;
-        const mailbox = posts.mailbox orelse return false;
-        return mailbox.has_any();
+        return posts.poll_has_work() or posts.cancelled.count > 0 or posts.has_mail();
     }
 
     /// From here on posters ring. True: something is there already, do not sleep.

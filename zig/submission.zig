@@ -215,6 +215,14 @@ pub fn settle_send(engine: *Engine, slot: u32, result: i32, bytes_sent: u64) voi
     retire(engine, self, slot);
 }
 
+/// The end of an operation that somebody else performs.
+pub fn settle_offloaded(engine: *Engine, slot: u32, result: i32) void {
+    const self = engine.operations.at(slot);
+    assert(self.stage == .offloaded);
+    engine.record(.completion, slot, result, 0, 0);
+    retire(engine, self, slot);
+}
+
 fn result_of(self: *const Operation, result: i32) i32 {
     if (self.stage == .withdrawn) return errno.canceled;
     if (self.plain) return self.plain_result;

@@ -48,6 +48,7 @@ test {
     _ = @import("testing/operations/model.zig");
     _ = @import("testing/operations/schedules.zig");
     _ = @import("testing/mailbox_tests.zig");
+    _ = @import("testing/offload_tests.zig");
     _ = @import("testing/pattern.zig");
     _ = @import("testing/schedules.zig");
     _ = @import("testing/stream.zig");

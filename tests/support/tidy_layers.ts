@@ -19,7 +19,7 @@ export const ZIG_LAYERS = [
   /^zig\/(?:calls|datagram_calls|opening|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
-  /^zig\/(?:exports(?:_threads|_datagrams)?|abi_layout)\.zig$/,
+  /^zig\/(?:exports(?:_posts|_datagrams)?|abi_layout)\.zig$/,
   /^zig\/(?:abi_typescript\.zig|unit_tests\.zig|testing\/.*)$/,
 ];
 

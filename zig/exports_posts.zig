@@ -1,11 +1,19 @@
-//! C symbols for any thread: posts, wake-ups and stops of a ring by its token, and blocks.
+//! C symbols of posts: into a ring and on their way, blocks, offloaded operations.
 //!
-//! No ring is touched here: a token that is stale or foreign is ESHUTDOWN, and a forked child has
-//! EPERM (I11), as the mailboxes are not even mapped there. Part of the table in `exports.zig`.
+//! What takes a `token` is for any thread and touches no ring: a token that is stale or foreign is
+//! ESHUTDOWN, and a forked child has EPERM (I11), as the mailboxes are not even mapped there. Part
+//! of the table in `exports.zig`.
 
 const blocks = @import("block.zig");
+const calls = @import("calls.zig");
 const mailbox = @import("mailbox.zig");
 const rings = @import("rings.zig");
+
+/// The token by which other threads post to the ring; it stays the same.
+pub export fn bu_ring_token(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.posts.open(engine);
+}
 
 /// A number for the ring behind `token`, from any thread: ESHUTDOWN if the ring is gone, EAGAIN if
 /// its mailbox is full. `data` is an integer of at most 53 bits, else EINVAL.
@@ -18,6 +26,18 @@ pub export fn bu_post(token: u32, key: u32, data: f64) i32 {
 pub export fn bu_post_block(token: u32, key: u32, block: f64) i32 {
     if (rings.is_forked()) return rings.refuse(error.Forked);
     return mailbox.post_block(token, key, block);
+}
+
+/// An operation that another thread performs and ends by `bu_offload_done`; its slot index.
+pub export fn bu_offload_start(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.offload(engine);
+}
+
+/// Ends an offloaded operation with a block; one that is over already is left alone.
+pub export fn bu_offload_done(token: u32, index: u32, generation: u32, block: f64) i32 {
+    if (rings.is_forked()) return rings.refuse(error.Forked);
+    return mailbox.post_outcome(token, index, generation, block);
 }
 
 /// Ends a wait of the ring's owner, from any thread.
@@ -44,6 +64,13 @@ pub export fn bu_block_map(size: f64) f64 {
     const header = blocks.map(size) orelse return 0;
     blocks.hand_over(header);
     return header.address();
+}
+
+/// A delivered block has JavaScript as its owner from here on: its length in bytes, below 0 if it
+/// was not delivered in this turn.
+pub export fn bu_block_adopt(ring: u32, block: f64) f64 {
+    const engine = rings.of(ring) catch return -1;
+    return engine.posts.adopt(block);
 }
 
 /// The ArrayBuffer is there, whose deallocator gives the block up.
