@@ -130,6 +130,7 @@ fn print_layouts(writer: *Writer) Writer.Error!void {
 }
 
 fn print_symbols(writer: *Writer) Writer.Error!void {
+    @setEvalBranchQuota(100_000);
     try writer.writeAll("/** What `dlopen` of bun:ffi is told. */\nexport const SYMBOLS = {\n");
     inline for (comptime abi_layout.symbols_of(exports)) |symbol| {
         const info = @typeInfo(@TypeOf(@field(exports, symbol))).@"fn";
