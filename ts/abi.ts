@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xdb27219a;
+export const ABI_HASH = 0x597951e8;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;

@@ -4,8 +4,7 @@
 // The state machine is native (connection.zig); this half names it by index and generation. A
 // handler that throws is told to `error`, or to the process, and stops nothing else.
 
-import { Buffer } from "node:buffer";
-import { lend, takeBack } from "./buffer.ts";
+import { borrowChunk } from "./borrowed.ts";
 import type { ConnectionReceiver, HandlerResult } from "./completion.ts";
 import { reportUncaught, resultError } from "./errors.ts";
 import { reloadHandlers, type Handlers, type Reload } from "./handlers.ts";
@@ -71,7 +70,7 @@ export abstract class Connection<Data> implements ConnectionReceiver {
   abstract end(): number;
 
   /** Keeps bytes that no handler takes. */
-  protected abstract hold(offset: number, length: number): void;
+  protected abstract hold(offset: number, length: number, buffer: number): void;
 
   // Records ------------------------------------------------------------------------------------
 
@@ -86,18 +85,19 @@ export abstract class Connection<Data> implements ConnectionReceiver {
   /** @internal */
   onData(offset: number, length: number, buffer: number): HandlerResult {
     const { data, binaryType } = this.handlers;
-    if (data === undefined || this.inbox !== null) return this.hold(offset, length);
-    const { memory, handle } = this.ring;
+    if (data === undefined || this.inbox !== null) {
+      return this.hold(offset, length, buffer);
+    }
+    const { memory } = this.ring;
     if (binaryType === "buffer") {
       return data(this, memory.copyBuffer(offset, length));
     }
     if (binaryType === "borrowed") {
-      const loan = lend(handle, memory, offset, length, buffer);
-      if (loan === null) return data(this, memory.copyBuffer(offset, length));
+      const chunk = borrowChunk(memory, this.ring.keeping, offset, length, buffer);
       try {
-        return data(this, Buffer.from(loan));
+        return data(this, chunk);
       } finally {
-        takeBack(loan);
+        chunk.handled();
       }
     }
     const copy = memory.copyBytes(offset, length);

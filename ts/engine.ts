@@ -11,6 +11,7 @@ import {
   Feature,
   Shut,
 } from "./abi.ts";
+import type { Keeping } from "./borrowed.ts";
 import {
   drain,
   type ConnectionReceiver,
@@ -90,9 +91,13 @@ export class Engine implements Turnable {
   /** @internal A post of this thread waits for the next turn. */ posted = false;
   /** @internal Whom posts concern, from the first of them on. */
   posts: PostReceiver | null = null;
+  /** @internal Borrowed chunks that outlive their handler. */
+  readonly keeping: Keeping = { kept: 0, collected: 0 };
   /** @internal Called at each last completion: registrations that drain. */
   readonly drains = new Set<() => void>();
   readonly #onLog: ((message: string) => void) | undefined;
+  readonly #onStarved: ((waiting: number) => void) | undefined;
+  #starvations = 0;
   #fatal: UringError | null = null;
   #draining = false;
 
@@ -109,6 +114,7 @@ export class Engine implements Turnable {
     this.sizes = { submission: info.sq_entries, completion: info.cq_entries };
     this.closeTimeout = options.closeTimeout ?? CLOSE_TIMEOUT_MS;
     this.#onLog = options.onLog;
+    this.#onStarved = options.onStarved;
     this.loop = new Loop(this);
   }
 
@@ -200,7 +206,15 @@ export class Engine implements Turnable {
     this.next = 0;
     this.count = Math.max(count, 0);
     if (count < 0 && count !== -ERRNO.EINTR) this.latch(count);
+    const starvations = this.memory.control[CONTROL_WORDS.starvations] ?? 0;
+    if (starvations !== this.#starvations) this.#tellStarved(starvations);
     return count;
+  }
+
+  #tellStarved(starvations: number): void {
+    this.#starvations = starvations;
+    const waiting = this.memory.control[CONTROL_WORDS.waiting] ?? 0;
+    this.#guard(() => this.#onStarved?.(waiting));
   }
 
   /** @internal An error after which nothing works: told to everything that is open, once (I8). */

@@ -5,16 +5,17 @@
 // shape and stays monomorphic.
 
 import type { Buffer } from "node:buffer";
+import type { BorrowedChunk } from "./borrowed.ts";
 import { argumentError, checkBoolean, checkInteger } from "./errors.ts";
 import { readZeroCopyThreshold } from "./ring_options.ts";
 import type { Socket } from "./socket.ts";
 
-/** What `data` is given. "borrowed" lends the receive buffer itself until the handler returns. */
+/** What `data` is given. "borrowed" lends the receive buffer itself: see `BorrowedChunk`. */
 export interface BinaryTypes {
   buffer: Buffer;
   uint8array: Uint8Array<ArrayBuffer>;
   arraybuffer: ArrayBuffer;
-  borrowed: Buffer;
+  borrowed: BorrowedChunk;
 }
 export type BinaryType = keyof BinaryTypes;
 

@@ -5,6 +5,7 @@
 // taken. It knows no socket.
 
 import type { Buffer } from "node:buffer";
+import { BorrowedChunk } from "./borrowed.ts";
 import { UringError } from "./errors.ts";
 
 /** Bytes held at which a connection is paused. */
@@ -26,6 +27,11 @@ export interface Inflow {
   full(full: boolean): void;
   /** The peer's FIN came and nothing before it waits for anybody: once. */
   ended(): void;
+}
+
+/** A chunk that nobody will look at, or whose reader is done with it. */
+export function letGo(chunk: Chunk): void {
+  if (chunk instanceof BorrowedChunk) chunk.handled();
 }
 
 export class Inbox {
@@ -62,7 +68,7 @@ export class Inbox {
   }
 
   push(chunk: Chunk): void {
-    if (this.#dropped) return;
+    if (this.#dropped) return letGo(chunk);
     const waiting = this.#waiting.shift();
     if (waiting !== undefined) {
       waiting.resolve({ value: chunk, done: false });
@@ -73,10 +79,10 @@ export class Inbox {
     if (this.#size >= HOLD_MAX) this.#fill(true);
   }
 
-  /** The peer's FIN, behind the chunks: what was not read yet waits for its reader. */
-  end(): void {
+  /** The peer's FIN, behind the chunks: what was not read yet `waits` for its reader. */
+  end(waits: boolean): void {
     this.#over = true;
-    const unread = this.#chunks.length > 0 || this.#reader !== null;
+    const unread = waits || this.#chunks.length > 0 || this.#reader !== null;
     if (unread && !this.#dropped) this.#settle();
     else this.#tellEnd();
   }
@@ -99,6 +105,11 @@ export class Inbox {
     return waiting.promise;
   }
 
+  /** The next chunk that is here. */
+  take(): Chunk | undefined {
+    return this.#shift();
+  }
+
   /** Hands out what is here, for a handler that came late. */
   empty(give: (chunk: Chunk) => void): void {
     for (let chunk = this.#shift(); chunk !== undefined; chunk = this.#shift()) give(chunk);
@@ -108,6 +119,7 @@ export class Inbox {
   /** The reader has left: the rest, and what comes, is nobody's. */
   drop(): void {
     this.#dropped = true;
+    for (const chunk of this.#chunks.slice(this.#next)) letGo(chunk);
     this.#chunks = [];
     this.#next = 0;
     this.#size = 0;

@@ -4,6 +4,7 @@
 
 export { type Batch, type BatchResult, type Member } from "./batch.ts";
 export { NativeBlock } from "./block.ts";
+export type { BorrowedChunk } from "./borrowed.ts";
 export {
   BufferPool,
   type BufferPoolOptions,

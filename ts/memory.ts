@@ -165,10 +165,10 @@ export class Memory {
   readonly #slab: ArrayBuffer;
   readonly #address: number;
   readonly #context: Pointer;
-  readonly #handle: number;
+  readonly handle: number;
 
   constructor(info: Info) {
-    this.#handle = info.handle;
+    this.handle = info.handle;
     this.#address = info.slab_address;
     this.#context = info.context as Pointer;
     this.#slab = viewOver(
@@ -201,21 +201,21 @@ export class Memory {
   /** A private copy as a Buffer. */
   copyBuffer(offset: number, length: number): Buffer {
     const copy = Buffer.allocUnsafe(length);
-    native.bu_slab_read(this.#handle, offset, copy, length);
+    native.bu_slab_read(this.handle, offset, copy, length);
     return copy;
   }
 
   /** The same with memory of its own: a small Buffer may share its ArrayBuffer with others. */
   copyAlone(offset: number, length: number): Buffer<ArrayBuffer> {
     const copy = Buffer.allocUnsafeSlow(length);
-    native.bu_slab_read(this.#handle, offset, copy, length);
+    native.bu_slab_read(this.handle, offset, copy, length);
     return copy;
   }
 
   /** A private copy as a plain Uint8Array with an ArrayBuffer of its own. */
   copyBytes(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const copy = new Uint8Array(length);
-    native.bu_slab_read(this.#handle, offset, copy, length);
+    native.bu_slab_read(this.handle, offset, copy, length);
     return copy;
   }
 
@@ -227,12 +227,12 @@ export class Memory {
 
   /** Page-aligned native memory that lives as long as the ring: its address, 0 if there is none. */
   map(size: number): number {
-    return native.bu_memory_map(this.#handle, size);
+    return native.bu_memory_map(this.handle, size);
   }
 
   /** An ArrayBuffer over mapped memory; it may outlive the ring, which stays mapped for it. */
   mapped(address: number, length: number): ArrayBuffer | null {
-    if (native.bu_memory_view(this.#handle) < 0) return null;
+    if (native.bu_memory_view(this.handle) < 0) return null;
     return viewOver(address as Pointer, 0, length, this.#context, memoryReleased);
   }
 }

@@ -333,6 +333,8 @@ export class Ring extends SocketOperations implements AsyncDisposable {
       ...counters,
       in_flight: this.flying,
       descriptors_reclaimed: this.reclaimed,
+      chunks_kept: this.keeping.kept,
+      chunks_collected: this.keeping.collected,
       posts_unhandled: this.#box.unhandled,
     };
   }

@@ -27,6 +27,19 @@ export interface RingOptions {
   receiveBuffers?: number;
   /** Bytes of one receive buffer, a multiple of 64 up to 1 MiB. Default 16384. */
   receiveBufferSize?: number;
+  /**
+   * Blocks into which connections receive that get much at a time, shared by all; a power of two
+   * up to 1024, 0 for none. Default 16.
+   */
+  receiveBlocks?: number;
+  /** Bytes of one block, a multiple of 4096 up to 16 MiB. Default 1 MiB. */
+  receiveBlockSize?: number;
+  /**
+   * Receive buffers, and bytes in them, that one connection may hold: at either it receives no
+   * more, and TCP pushes back, until half is back. Default 8 and 128 KiB.
+   */
+  holdBuffers?: number;
+  holdBytes?: number;
   /** Connections open at a time. Default 65536. */
   connections?: number;
   /** Operations in flight at a time; more are refused with ENOMEM. Default 65536. */
@@ -52,6 +65,11 @@ export interface RingOptions {
   closeTimeout?: number;
   /** Told what goes wrong behind everybody's back. Default: console.error. */
   onLog?: (message: string) => void;
+  /**
+   * Told when connections begin to wait because all receive buffers are in use, with their number.
+   * They are served in turn; more `receiveBuffers`, or chunks released earlier, would help.
+   */
+  onStarved?: (waiting: number) => void;
 }
 
 const NUMERIC_OPTIONS = {
@@ -59,6 +77,10 @@ const NUMERIC_OPTIONS = {
   completionEntries: ["cq_entries", 4096, 131072],
   receiveBuffers: ["receive_buffers", 1, 32768],
   receiveBufferSize: ["receive_buffer_size", 64, 1 << 20],
+  receiveBlocks: ["receive_blocks", 0, 1024],
+  receiveBlockSize: ["receive_block_size", 4096, 1 << 24],
+  holdBuffers: ["hold_buffers", 1, 32768],
+  holdBytes: ["hold_bytes", 1, 2 ** 31 - 1],
   operations: ["operations", 1, (1 << 24) - 1],
   connections: ["connections", 1, (1 << 24) - 1],
   stagingBlocks: ["staging_blocks", 1, 1 << 20],
@@ -67,6 +89,8 @@ const NUMERIC_OPTIONS = {
 } as const;
 
 const ZERO_COPY_NEVER = 0xffff_ffff;
+/** Of `receive_blocks`, where 0 stands for the default. */
+const BLOCKS_NONE = 0xffff_ffff;
 
 /** 0 stands for unset. */
 export function readZeroCopyThreshold(operation: string, threshold: unknown): number {
@@ -79,9 +103,9 @@ export function readOptions(options: RingOptions): RingOptionWords {
   if (typeof options !== "object" || options === null) {
     throw argumentError("Ring", "options", "an object", options);
   }
-  const { onLog } = options;
-  if (onLog !== undefined && typeof onLog !== "function") {
-    throw argumentError("Ring", "onLog", "a function", onLog);
+  for (const name of ["onLog", "onStarved"] as const) {
+    if (options[name] === undefined || typeof options[name] === "function") continue;
+    throw argumentError("Ring", name, "a function", options[name]);
   }
   if (options.closeTimeout !== undefined) {
     checkInteger("Ring", "closeTimeout", options.closeTimeout, 0, 60_000);
@@ -93,6 +117,7 @@ export function readOptions(options: RingOptions): RingOptionWords {
     const value = options[name as keyof typeof NUMERIC_OPTIONS];
     if (value !== undefined) words[word] = checkInteger("Ring", name, value, least, most);
   }
+  if (words.receive_blocks === 0) words.receive_blocks = BLOCKS_NONE;
   return words;
 }
 

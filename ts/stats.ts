@@ -16,13 +16,16 @@ export type RingStats = { readonly [Name in Counter]: number } & {
   readonly in_flight: number;
   /** Descriptors that operations made, nobody took, and were closed. */
   readonly descriptors_reclaimed: number;
+  /** Borrowed chunks that `keep` holds, and those that were collected without `release`. */
+  readonly chunks_kept: number;
+  readonly chunks_collected: number;
   /** Posts whose key had no handler. */
   readonly posts_unhandled: number;
 };
 
 export function readCounters(
   read: (name: Counter) => number,
-): Omit<RingStats, "in_flight" | "descriptors_reclaimed" | "posts_unhandled"> {
+): Omit<RingStats, Exclude<keyof RingStats, Counter | "sqes_per_enter" | "cqes_per_enter">> {
   const names = Object.keys(STATS_WORDS) as Counter[];
   const counters = Object.fromEntries(names.map((name) => [name, read(name)]));
   const enters = Math.max(read("enters"), 1);

@@ -27,7 +27,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/abi\.ts$/,
   /^ts\/errors\.ts$/,
   /^ts\/(?:ring_options|native|memory|address)\.ts$/,
-  /^ts\/(?:completion|loans|buffer|stats)\.ts$/,
+  /^ts\/(?:completion|loans|buffer|borrowed|stats)\.ts$/,
   /^ts\/(?:operation|reaction|registered|cargo|stream_cargo|message|vectors|statx)\.ts$/,
   /^ts\/(?:engine|loop)\.ts$/,
   /^ts\/waiting\.ts$/,
