@@ -46,8 +46,8 @@ pub const Connection = struct {
     write_ended: bool = false,
     connect_pending: bool = false,
     shutdown_pending: bool = false,
-    /// A cancel of everything is on its way: not asked for twice.
-    all_cancelled: bool = false,
+    /// A cancel of the connect is on its way: not asked for twice.
+    connect_cancelled: bool = false,
     cancels_pending: u8 = 0,
     receiving: receiving.Receiving = .{},
     sending: sending.Sending = .{},
@@ -96,10 +96,18 @@ pub const Connection = struct {
             }
             return connection.submit_close(engine, index);
         }
-        if (connection.all_cancelled) return true;
+        // One by one, by name: a cancel by descriptor looks at every request of the ring.
+        if (!receiving.abandon(connection, engine, index)) return false;
+        if (!sending.abandon(connection, engine, index)) return false;
+        return connection.cancel_connect(engine, index);
+    }
+
+    fn cancel_connect(connection: *Connection, engine: *Engine, index: u32) bool {
+        if (!connection.connect_pending or connection.connect_cancelled) return true;
         const sqe = engine.sqe() orelse return false;
-        socket.ConnectionCancel.prepare(sqe, connection.fd, tag(engine, index, .connection_cancel));
-        connection.all_cancelled = true;
+        const target = tag(engine, index, .connect);
+        socket.ConnectCancel.prepare(sqe, target, tag(engine, index, .connect_cancel));
+        connection.connect_cancelled = true;
         connection.cancels_pending += 1;
         return true;
     }

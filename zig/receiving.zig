@@ -144,14 +144,27 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
             const keeps = wanted and !must_yield(receiving, engine);
             if (keeps or receiving.cancelled) return true;
             if (mutation.is(.ignore_pause) and receiving.paused) return true;
-            const sqe = engine.sqe() orelse return false;
-            const target = Connection.tag(engine, index, receiving.form.kind());
-            const user_data = Connection.tag(engine, index, .receive_cancel);
-            socket.ReceiveCancel.prepare(sqe, target, user_data);
-            receiving.cancelled = true;
-            connection.cancels_pending += 1;
+            return submit_cancel(connection, engine, index);
         },
     }
+    return true;
+}
+
+/// Nothing more is to be received, whatever the state asks. False: no SQE was to be had.
+pub fn abandon(connection: *Connection, engine: *Engine, index: u32) bool {
+    const receiving = &connection.receiving;
+    if (receiving.arm != .armed or receiving.cancelled) return true;
+    return submit_cancel(connection, engine, index);
+}
+
+fn submit_cancel(connection: *Connection, engine: *Engine, index: u32) bool {
+    const receiving = &connection.receiving;
+    const sqe = engine.sqe() orelse return false;
+    const target = Connection.tag(engine, index, receiving.form.kind());
+    const user_data = Connection.tag(engine, index, .receive_cancel);
+    socket.ReceiveCancel.prepare(sqe, target, user_data);
+    receiving.cancelled = true;
+    connection.cancels_pending += 1;
     return true;
 }
 

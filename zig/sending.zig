@@ -139,6 +139,14 @@ pub fn submit_staged(connection: *Connection, engine: *Engine, index: u32) bool 
     return true;
 }
 
+/// Nothing more is to be sent. False: no SQE was to be had.
+pub fn abandon(connection: *Connection, engine: *Engine, index: u32) bool {
+    const sending = &connection.sending;
+    if (!sending.pending) return true;
+    if (sending.cancel == .no) sending.cancel = .wanted;
+    return sending.cancel != .wanted or submit_cancel(connection, engine, index);
+}
+
 /// Asks the kernel to give up the send in flight; what it has sent shows in its own CQE.
 fn submit_cancel(connection: *Connection, engine: *Engine, index: u32) bool {
     const sending = &connection.sending;

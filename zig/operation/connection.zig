@@ -209,15 +209,9 @@ pub const Close = struct {
     }
 };
 
-/// ASYNC_CANCEL of everything on a descriptor, before it is closed (K5, K14).
-pub const ConnectionCancel = struct {
-    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
-        sqe.opcode = .ASYNC_CANCEL;
-        sqe.fd = fd;
-        sqe.rw_flags = kernel.sqe_flag.cancel_fd | kernel.sqe_flag.cancel_all;
-        sqe.user_data = @bitCast(user_data);
-    }
-
+/// ASYNC_CANCEL of a connect by its `user_data`.
+pub const ConnectCancel = struct {
+    pub const prepare = ReceiveCancel.prepare;
     pub const complete = ReceiveCancel.complete;
 };
 

@@ -103,7 +103,12 @@ pub const Wait = struct {
 
 /// ASYNC_CANCEL of everything on a descriptor, before it is closed (K5, K14).
 pub const Cancel = struct {
-    pub const prepare = @import("connection.zig").ConnectionCancel.prepare;
+    pub fn prepare(sqe: *Sqe, fd: i32, user_data: UserData) void {
+        sqe.opcode = .ASYNC_CANCEL;
+        sqe.fd = fd;
+        sqe.rw_flags = kernel.sqe_flag.cancel_fd | kernel.sqe_flag.cancel_all;
+        sqe.user_data = @bitCast(user_data);
+    }
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
         const socket = engine.datagrams.find(user_data) orelse

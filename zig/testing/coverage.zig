@@ -25,6 +25,7 @@ const whole_row_absent = std.EnumArray(Row, ?[]const u8).initDefault(@as(?[]cons
     .send = "every stream send carries MSG_WAITALL (K1)",
     .sendmsg = "every stream send carries MSG_WAITALL (K1)",
     .receive_datagram = "datagram sockets have schedules of their own",
+    .cancel_all = "connections cancel by name; datagram sockets have schedules of their own",
     .send_datagram = "datagram sockets have schedules of their own",
     .link_timeout = "connections and listeners set no time-outs",
     .system_call = "a user's operation: operations/coverage.zig demands it by kind",
@@ -43,12 +44,12 @@ pub fn absent(row: Row, column: Column) ?[]const u8 {
         .errno => switch (row) {
             .nop, .timeout => "it touches nothing that could fail",
             .notification => "it says that memory is free, and nothing else",
-            .cancel_all => "its answer is a count; a closed descriptor would be our own bug",
             else => null,
         },
         .cancelled => switch (row) {
-            .nop, .cancel, .cancel_all => "it completes as it is submitted",
+            .nop, .cancel => "it completes as it is submitted",
             .close => "close(2) cannot be taken back",
+            .shutdown => "nobody cancels what ends by itself",
             else => null,
         },
         .starved => switch (row) {
