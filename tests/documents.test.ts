@@ -22,8 +22,8 @@ function programsOf(path: string): [line: number, text: string][] {
   });
 }
 
-describe("the programs of docs/operations.md", () => {
-  test.each(programsOf("docs/operations.md"))("in line %d run", async (line, text) => {
+describe.each(["docs/operations.md", "docs/sending.md"])("the programs of %s", (document) => {
+  test.each(programsOf(document))("in line %d run", async (line, text) => {
     const program = text.replace('"bun-uring"', JSON.stringify(join(root, "ts/index.ts")));
     expect(program).not.toBe(text);
     const path = join(folder, `program-${line}.ts`);
