@@ -102,6 +102,8 @@ const RING: Record<string, RingRow> = {
   token: [(ring) => ring.token.unref(), "object", "object", ...down],
   post: [(ring) => ring.post(1, 1), "undefined", "undefined", ...down],
   onPost: [(ring) => ring.onPost(1, () => {}), "object", "object", ...down],
+  offload: starts((ring) => ring.offload(() => 1)),
+  schedule: starts((ring) => ring.schedule()),
   watch: [(ring) => ring.watch(9999, "read", null, () => {}), "object", "object", ...down],
   // The end; last, since it is one. A closed descriptor needs an open ring, the ring's end none.
   close: [(ring) => ring.close({ cancel: true }), "promise", "promise", "promise", "promise"],

@@ -40,6 +40,7 @@ export {
 } from "./listen.ts";
 export type { NumericAddress } from "./memory.ts";
 export type { Message } from "./message.ts";
+export type { OffloadJob } from "./offload.ts";
 export { type Callback, Operation, type OperationOptions } from "./operation.ts";
 export type { CancelFilter, File, PollEvents, PollOptions } from "./operation/control.ts";
 export type { SpliceOptions, TransferOptions, VectorOptions } from "./operation/file.ts";
@@ -84,6 +85,7 @@ export {
   type RingInspection,
 } from "./ring.ts";
 export type { BackendName, FeatureName, OperationName, RingOptions } from "./ring_options.ts";
+export type { ScheduleOptions } from "./schedule.ts";
 export type { Socket } from "./socket.ts";
 export type { FileStatus } from "./statx.ts";
 export type { Latency, RingStats } from "./stats.ts";

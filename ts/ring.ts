@@ -24,6 +24,7 @@ import {
   type Operation,
   type OperationOptions,
 } from "./operation.ts";
+import { OffloadPool, type OffloadJob } from "./offload.ts";
 import { kindNumber, type PollEvents } from "./operation/control.ts";
 import type { Path, RenameOptions } from "./operation/path.ts";
 import { SocketOperations } from "./operation/socket.ts";
@@ -39,6 +40,7 @@ import {
 import type { AnyPrepared } from "./prepare.ts";
 import { BufferRegistration, FileRegistration } from "./registered.ts";
 import type { OperationName, RingOptions } from "./ring_options.ts";
+import { schedule, type ScheduleOptions } from "./schedule.ts";
 import {
   describeLatency,
   readCounters,
@@ -115,6 +117,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   /** Registered files, in place of descriptors. */
   readonly files: FileRegistration;
   readonly #box: PostBox;
+  readonly #offloads: OffloadPool;
   #closing: Promise<void> | null = null;
 
   /** Throws a `UringError` that says why if there is no ring to be had. */
@@ -122,6 +125,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     super(options);
     this.buffers = new BufferRegistration(this);
     this.files = new FileRegistration(this);
+    this.#offloads = new OffloadPool(this, options);
     this.#box = new PostBox(this);
     this.posts = this.#box;
     const { handle, memory } = this;
@@ -220,6 +224,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     this.state = "closed";
     collected.unregister(this);
     this.loop.close();
+    this.#offloads.close();
     const held = native.bu_ring_close(this.handle, Math.ceil(leftMs));
     if (held > 0) {
       this.log(`bun-uring: the kernel still holds ${held} at close, memory is kept: ${orphans}`);
@@ -321,6 +326,30 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   ): PostSubscription {
     this.assertOpen("onPost");
     return this.#box.subscribe(keys, handler as PostHandler);
+  }
+
+  // Work elsewhere, and later -----------------------------------------------------------------
+
+  /**
+   * Runs a function or a module's export in a Worker of a small pool, with these arguments, and
+   * completes in a turn of this ring with what it returns or throws. Arguments and results are
+   * cloned. "EAGAIN": too many jobs are not over. `cancel` ends a Worker that is at it. A Worker
+   * that dies fails its job with "EOWNERDEAD".
+   */
+  offload<Args extends unknown[], Result>(
+    job: OffloadJob<Args, Result>,
+    ...args: Args
+  ): Operation<Awaited<Result>> {
+    this.assertOpen("offload");
+    return this.#offloads.start(job as OffloadJob<never, unknown>, args);
+  }
+
+  /**
+   * Resolves in the turn that reaps it: what follows `await ring.schedule()` goes on there. One
+   * that is cancelled, also by the end of the ring, rejects with "ECANCELED" and never resolves.
+   */
+  schedule(options: ScheduleOptions = {}): Operation<void> {
+    return schedule(this, options);
   }
 
   // What it says of itself ---------------------------------------------------------------------

@@ -51,6 +51,10 @@ export interface RingOptions {
   /** Posts that wait for the ring's turn; more are refused with EAGAIN. A power of two up to 2^20.
    * Default 4096. */
   posts?: number;
+  /** Workers that `offload` starts at most, up to 64. Default: one per CPU, at most 4. */
+  offloadWorkers?: number;
+  /** Jobs of `offload` that are not over; more are refused with EAGAIN. Default 256. */
+  offloadJobs?: number;
   /**
    * Bytes from which on `socket.send` and its like send without a copy; `Infinity` is never, and
    * the default.
@@ -109,6 +113,9 @@ export function readOptions(options: RingOptions): RingOptionWords {
   }
   if (options.closeTimeout !== undefined) {
     checkInteger("Ring", "closeTimeout", options.closeTimeout, 0, 60_000);
+  }
+  for (const [name, most] of [["offloadWorkers", 64], ["offloadJobs", 1 << 20]] as const) {
+    if (options[name] !== undefined) checkInteger("Ring", name, options[name], 1, most);
   }
   const words = readDisabled(options.disable);
   words.backend = readBackend(options.backend);

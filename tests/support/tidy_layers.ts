@@ -32,7 +32,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/(?:engine|loop)\.ts$/,
   /^ts\/waiting\.ts$/,
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
-  /^ts\/(?:prepare|batch|watch|block|post)\.ts$/,
+  /^ts\/(?:prepare|batch|watch|block|post|schedule|offload|offload_worker)\.ts$/,
   /^ts\/ring\.ts$/,
   /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing|reading|piping|tls)\.ts$/,
   /^ts\/datagram_(?:options|records|settings)\.ts$/,
