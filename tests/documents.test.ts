@@ -22,7 +22,9 @@ function programsOf(path: string): [line: number, text: string][] {
   });
 }
 
-describe.each(["docs/operations.md", "docs/sending.md"])("the programs of %s", (document) => {
+const DOCUMENTS = ["docs/operations.md", "docs/sending.md", "docs/posts.md"];
+
+describe.each(DOCUMENTS)("the programs of %s", (document) => {
   test.each(programsOf(document))("in line %d run", async (line, text) => {
     const program = text.replace('"bun-uring"', JSON.stringify(join(root, "ts/index.ts")));
     expect(program).not.toBe(text);
@@ -49,6 +51,27 @@ describe("examples/copy-file.ts", () => {
   test("says what is wrong", async () => {
     const missing = await run(example, { arguments: ["nowhere", join(folder, "x")] });
     expect([missing.code, missing.stderr.includes("ENOENT")]).toEqual([1, true]);
+    expect((await run(example)).code).toBe(2);
+  });
+});
+
+describe("examples/workers.ts", () => {
+  const example = join(root, "examples/workers.ts");
+
+  test("writes every line of four Workers once, each Worker's in order", async () => {
+    const path = join(folder, "workers.log");
+    const { code, stdout, stderr } = await run(example, { arguments: [path] });
+    const text = readFileSync(path, "utf8");
+    expect([code, stdout, stderr]).toEqual([0, `1000 lines, ${text.length} bytes\n`, ""]);
+    const lines = text.trimEnd().split("\n");
+    for (const worker of [1, 2, 3, 4]) {
+      const own = lines.filter((line) => line.startsWith(`Worker ${worker},`));
+      const expected = Array.from({ length: 250 }, (_, i) => `Worker ${worker}, line ${i + 1}`);
+      expect(own).toEqual(expected);
+    }
+  });
+
+  test("says what is wrong", async () => {
     expect((await run(example)).code).toBe(2);
   });
 });
