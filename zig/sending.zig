@@ -12,6 +12,7 @@ const assert = std.debug.assert;
 const seam = @import("kernel.zig");
 const staging = @import("staging.zig");
 const segments = @import("segment.zig");
+const send_chain = @import("send_chain.zig");
 const send_queue = @import("send_queue.zig");
 const settling = @import("send_settling.zig");
 const socket = @import("operation/connection.zig");
@@ -161,7 +162,8 @@ fn submit_cancel(connection: *Connection, engine: *Engine, index: u32) bool {
     return true;
 }
 
-/// Between two places the kernel does not find the target: a few more tries.
+/// Between two places the kernel does not find the target: a few more tries, and one for each
+/// member of a window that may have ended before its cancel came.
 const cancel_tries_max = 16;
 
 pub fn on_send_cancelled(
@@ -173,7 +175,8 @@ pub fn on_send_cancelled(
     const sending = &connection.sending;
     connection.on_cancel_done(engine, index);
     if (result >= 0 or !sending.pending or sending.cancel != .asked) return;
-    if (sending.cancel_tries == cancel_tries_max) return;
+    const members: u8 = if (sending.linked) send_chain.window_max else 0;
+    if (sending.cancel_tries == cancel_tries_max + members) return;
     sending.cancel_tries += 1;
     sending.cancel = .wanted;
 }
