@@ -344,6 +344,17 @@ describe("wrong arguments", () => {
     expect(atServer.length).toBe(0);
   });
 
+  test("of more than goes in one send are refused, not cut", async () => {
+    using both = await pair();
+    const { client, atServer } = both;
+    const large = new ArrayBuffer(2 ** 31); // its pages are never touched
+    expect(() => client.send(large)).toThrow("buffer must be at most 2147479552 bytes; send it in");
+    expect(() => client.writev(["x", large])).toThrow("EINVAL: writev: buffer");
+    expect(large.detached).toBe(false);
+    expect((await client.send(large, { offset: 2 ** 31 - 5 })).bytes).toBe(5);
+    expect((await atServer.received(5)).length).toBe(5);
+  });
+
   test("in a list give back what had moved in before", async () => {
     using both = await pair();
     const first = new ArrayBuffer(6);

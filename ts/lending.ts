@@ -127,7 +127,8 @@ export abstract class Lending<Data> extends Sending<Data> {
     } finally {
       if (--this.#corks === 0) {
         this.#option(SocketOption.corked, 0);
-        this.flush();
+        // What the callback has thrown is not to be hidden by a ring that ends.
+        if (this.ring.state === "open") this.flush();
       }
     }
   }

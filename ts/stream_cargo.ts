@@ -28,6 +28,8 @@ interface Sender {
 const WORDS = ARGUMENTS_WORDS;
 /** IOV_MAX of writev(2). */
 const PARTS_MAX = 1024;
+/** What the cargo of operations takes at once: read(2). */
+const LENGTH_MAX = 0x7fff_f000;
 const ALL_SENT = 1;
 
 /** What all of them share: the exact bytes, and a time-out that only JavaScript knows of. */
@@ -101,7 +103,7 @@ export class OneBuffer<B> extends StreamCargo<Transferred<B>> {
 
   constructor(kind: string, buffer: B, options: RangeOptions, flags: number, sender: Sender) {
     super(flags, sender);
-    refuseRegistered(kind, buffer);
+    refuse(kind, buffer, options);
     this.#cargo = carry(kind, buffer, options, false);
   }
 
@@ -148,7 +150,7 @@ abstract class Parts<B, T> extends StreamCargo<T> {
       throw argumentError(kind, "parts", `an array of 1 to ${PARTS_MAX} buffers`, parts);
     }
     this.#cargos = [...(parts as readonly B[])].map((part) => {
-      refuseRegistered(kind, part);
+      refuse(kind, part, {});
       return carry(kind, part, {}, false);
     });
   }
@@ -232,7 +234,14 @@ export class ChainOfParts<B> extends Parts<B, ChainResult<B>> {
   }
 }
 
-function refuseRegistered(kind: string, buffer: unknown): void {
-  if (!(buffer instanceof RegisteredBuffer)) return;
-  throw argumentError(kind, "buffer", "no registered buffer: those are for read and write", buffer);
+/** What is no memory for a send, or more than goes in one: it promises to send all of it. */
+function refuse(kind: string, buffer: unknown, { offset = 0, length }: RangeOptions): void {
+  if (buffer instanceof RegisteredBuffer) {
+    const expected = "no registered buffer: those are for read and write";
+    throw argumentError(kind, "buffer", expected, buffer);
+  }
+  const { byteLength = 0 } = Object(buffer ?? 0) as { byteLength?: number };
+  if (length !== undefined || byteLength - offset <= LENGTH_MAX) return;
+  const expected = `at most ${LENGTH_MAX} bytes; send it in pieces, by offset and length`;
+  throw argumentError(kind, "buffer", expected, byteLength);
 }

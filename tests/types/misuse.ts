@@ -1,10 +1,11 @@
 // Programs that must not compile. Above each wrong line stands what the compiler has to say of it:
 // its code and a part of its text; the line below is the twin that is right, and compiles.
 
-import { prepare, Ring, type Operation } from "../../ts/index.ts";
+import { prepare, Ring, type Operation, type Socket } from "../../ts/index.ts";
 
 declare const ring: Ring;
 declare const fd: number;
+declare const socket: Socket;
 const bytes = new Uint8Array(8);
 
 // No file.
@@ -56,3 +57,18 @@ ring.read(fd, bytes, (_result, buffer: Uint8Array) => void buffer);
 // expect TS2322: is not assignable to type 'number'
 export const opened: number = ring.openat("file", "r");
 export const opening: Operation<number> = ring.openat("file", "r");
+
+// A send takes memory or text.
+// expect TS2345: Argument of type 'number' is not assignable to parameter of type 'Source'
+socket.send(5);
+socket.send("5");
+
+// A chain has parts, and breaks in one of two ways.
+// expect TS2345: Argument of type 'string' is not assignable to parameter of type
+socket.chain("parts");
+socket.chain(["parts"], { onBreak: "report" });
+
+// What was sent is known when it was.
+// expect TS2339: Property 'bytes' does not exist on type 'Operation<
+socket.writev([bytes]).bytes;
+(await socket.writev([bytes])).bytes;
