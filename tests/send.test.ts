@@ -110,6 +110,15 @@ describe("what is written, sent and chained arrives in the order of the calls", 
   });
 });
 
+test("what the kernel takes at once is told before Bun's loop goes round", async () => {
+  using both = await pair();
+  await turns(50); // no flush is left to be waited for
+  let round = false;
+  setImmediate(() => (round = true));
+  expect((await both.client.send("at once")).bytes).toBe(7);
+  expect(round).toBe(false);
+});
+
 describe("the memory of a send", () => {
   test("that is moved in or pooled is the library's until its end", async () => {
     using both = await pair();
