@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Operation, Ring, type OffloadJob } from "../ts/index.ts";
 import { native } from "../ts/native.ts";
+import { backend } from "./support/backend.ts";
 import { program, run } from "./support/child.ts";
 import { folder } from "./support/folder.ts";
 import { rejected, thrown } from "./support/operations.ts";
@@ -100,7 +101,9 @@ describe("a result", () => {
     expect(told).toBeGreaterThan(0);
   });
 
-  test.each(["doorbell", "msg_ring"] as const)("arrives without %s", async (feature) => {
+  // The twin has no ring that a message could go to.
+  const bells = backend === "uring" ? (["doorbell", "msg_ring"] as const) : [];
+  test.each(bells)("arrives without %s", async (feature) => {
     await using ring = new Ring({ offloadWorkers: 1, disable: [feature] });
     expect(await ring.offload(double, 1)).toBe(2);
   });

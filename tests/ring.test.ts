@@ -126,6 +126,21 @@ describe("inspect", () => {
 });
 
 describe("an error that ends the ring", () => {
+  test("is ESHUTDOWN for who posts to it", async () => {
+    const [ring, fd] = ringDescriptor(() => new Ring({
+      disable: ["registered_ring_fd"],
+      onLog: () => {},
+    }));
+    const poster = Ring.open(ring.token.unref());
+    ring.timeout(60_000).catch((error) => error);
+    closeSync(fd);
+    await rejected(ring.drain());
+    for (const call of [() => poster.post(1, 1), () => poster.wakeup(), () => poster.stop()]) {
+      expect(thrown(call).code).toBe("ESHUTDOWN");
+    }
+    await ring.close();
+  });
+
   test("is told once to everything pending, and kept; memory is not given back", async () => {
     const logged: string[] = [];
     const [ring, fd] = ringDescriptor(() => new Ring({

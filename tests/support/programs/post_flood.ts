@@ -10,6 +10,7 @@ const [workers = 4, count = 1_000_000] = process.argv.slice(2, 4).map(Number);
 const what = process.argv[4] === "blocks" ? "blocks" : "numbers";
 
 const ring = new Ring();
+const { token } = ring;
 const next = new Array<number>(workers).fill(0);
 let misplaced = 0;
 
@@ -27,7 +28,7 @@ const url = new URL("posting_worker.ts", import.meta.url).href;
 let refused = 0;
 const done = Array.from({ length: workers }, async (_, key) => {
   const worker = new Worker(url);
-  const task: Task = { token: ring.token, shared, what, key, count };
+  const task: Task = { token, shared, what, key, count };
   worker.postMessage(task);
   const { data } = await new Promise<MessageEvent<{ refused: number }>>((resolve, reject) => {
     worker.onmessage = resolve;
