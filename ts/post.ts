@@ -84,10 +84,6 @@ export class Token {
     this.#referenced = false;
     return this;
   }
-
-  valueOf(): number {
-    return this.id;
-  }
 }
 
 /** A ring of another thread, or of this one, to post to. */
