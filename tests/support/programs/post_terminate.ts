@@ -14,6 +14,10 @@ const url = new URL("endless_poster.ts", import.meta.url).href;
 
 function start(message: Endless): Worker {
   const worker = new Worker(url);
+  worker.onerror = ({ message: reason }) => {
+    console.error(reason);
+    process.exit(1);
+  };
   worker.postMessage(message);
   return worker;
 }
