@@ -92,6 +92,8 @@ pub const Engine = struct {
     crowded: bool = false,
     /// Connections that hold their share of the receive buffers.
     full_count: u32 = 0,
+    /// Listeners that wait for descriptors.
+    backing_off: u32 = 0,
     /// Cancel requests whose CQEs are still to come.
     pending_cancels: u32 = 0,
     cqe_batch: [64]seam.Cqe = undefined,
@@ -486,6 +488,7 @@ pub const Engine = struct {
         engine.parked.remove(&engine.connections, index);
         engine.starved.remove(&engine.connections, index);
         engine.deadlines.remove(engine, index);
+        Listener.hasten(engine);
         if (!mutation.is(.lose_retirement)) engine.connections.retire(index);
     }
 };

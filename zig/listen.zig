@@ -1,7 +1,9 @@
 //! A listener: one accept armed, connections handed to `connection.zig`, an orderly stop.
 //!
 //! Like a connection it only sets state on events and submits in `advance`. When descriptors run
-//! out it backs off for 100 ms instead of spinning on an accept that fails at once.
+//! out it backs off for 100 ms, or until a connection of the ring has given its own back, instead
+//! of spinning on an accept that fails at once. What a client did wrong before it was accepted
+//! (accept(2)) concerns nobody else.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -14,7 +16,8 @@ const Engine = @import("engine.zig").Engine;
 const Kind = @import("operation.zig").Kind;
 const errno = seam.errno;
 
-/// idle ──advance──▶ armed ──last CQE──▶ idle        EMFILE: armed ──▶ backing_off ──timer──▶ idle
+/// idle ──advance──▶ armed ──last CQE──▶ idle
+///                     └─EMFILE──▶ backing_off ──timer, or a descriptor is free──▶ idle
 ///   └─ stopped ──▶ closing ──CLOSE's CQE──▶ (retired)
 pub const Stage = enum(u8) { idle, armed, backing_off, closing };
 
@@ -22,6 +25,8 @@ pub const Listener = struct {
     fd: i32,
     stage: Stage = .idle,
     stopped: bool = false,
+    /// A descriptor is free again: no need to wait for the timer.
+    in_haste: bool = false,
     cancel_asked: bool = false,
     cancels_pending: u8 = 0,
     failure: i32 = 0,
@@ -31,7 +36,7 @@ pub const Listener = struct {
         switch (listener.stage) {
             .closing => return true,
             .backing_off, .armed => {
-                if (!listener.stopped or listener.cancel_asked) return true;
+                if (!(listener.stopped or listener.in_haste) or listener.cancel_asked) return true;
                 const sqe = engine.sqe() orelse return false;
                 const kind: Kind = if (listener.stage == .armed) .accept else .accept_retry;
                 const user_data = tag(engine, index, .listener_cancel);
@@ -73,18 +78,20 @@ pub const Listener = struct {
             engine.mark_listener(index);
         }
         if (cqe.res >= 0) return listener.admit(engine, index, cqe.res);
+        if (cqe.res == errno.canceled or listener.stopped) return;
+        engine.counters.accepts_failed += 1;
         switch (cqe.res) {
-            errno.canceled => {},
-            errno.mfile, errno.nfile, errno.nobufs, errno.nomem => {
-                engine.counters.accepts_failed += 1;
-                if (listener.stage == .idle and !listener.stopped) listener.back_off(engine, index);
-            },
-            // accept(2): the peer was gone before we came; the next one is as good as any.
-            errno.connaborted, errno.intr, errno.again => engine.counters.accepts_failed += 1,
-            else => if (!listener.stopped) {
+            // accept(2): the peer was gone before we came, its network, or a firewall refused it;
+            // the next one is as good as any.
+            errno.connaborted, errno.connreset, errno.timedout, errno.proto, errno.perm => {},
+            errno.netdown, errno.netunreach, errno.hostdown, errno.hostunreach, errno.nonet => {},
+            errno.noprotoopt, errno.intr, errno.again => {},
+            // There is no listening socket: nothing will ever come.
+            errno.badf, errno.inval, errno.notsock, errno.notsup => {
                 listener.failure = cqe.res;
                 listener.stop(engine, index);
             },
+            else => if (listener.stage == .idle) listener.back_off(engine, index),
         }
     }
 
@@ -107,11 +114,30 @@ pub const Listener = struct {
         const sqe = engine.sqe() orelse return;
         timer.AcceptRetry.prepare(sqe, tag(engine, index, .accept_retry));
         listener.stage = .backing_off;
+        engine.backing_off += 1;
+        engine.counters.accept_backoffs += 1;
+    }
+
+    /// A descriptor of the ring's is free.
+    pub fn hasten(engine: *Engine) void {
+        if (engine.backing_off == 0) return;
+        for (0..engine.listeners.fresh) |slot| {
+            const index: u32 = @intCast(slot);
+            if (!engine.listeners.is_claimed(index)) continue;
+            const listener = engine.listeners.at(index);
+            if (listener.stage != .backing_off) continue;
+            listener.in_haste = true;
+            engine.mark_listener(index);
+        }
     }
 
     pub fn on_retry(listener: *Listener, engine: *Engine, index: u32) void {
         assert(listener.stage == .backing_off);
         listener.stage = .idle;
+        listener.in_haste = false;
+        listener.cancel_asked = false;
+        assert(engine.backing_off > 0);
+        engine.backing_off -= 1;
         engine.mark_listener(index);
     }
 

@@ -103,6 +103,7 @@ pub const errno = struct {
     pub const connreset = negative(.CONNRESET);
     pub const connrefused = negative(.CONNREFUSED);
     pub const connaborted = negative(.CONNABORTED);
+    pub const netdown = negative(.NETDOWN);
     pub const timedout = negative(.TIMEDOUT);
     pub const already = negative(.ALREADY);
     pub const canceled = negative(.CANCELED);
