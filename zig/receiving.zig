@@ -195,13 +195,19 @@ fn arm(connection: *Connection, engine: *Engine, index: u32) bool {
         .group = if (form == .block) engine.blocks.shape.group else engine.buffers.shape.group,
         .multishot = form == .multishot,
         // The kernel itself ends it where the share does; else a cancel has to.
-        .limit = if (engine.has(.receive_limit)) engine.config.hold_bytes else 0,
+        .limit = if (engine.has(.receive_limit)) share_bytes(engine) else 0,
     }, user_data);
     receiving.arm = .armed;
     receiving.form = form;
     receiving.cancelled = false;
     receiving.served = false;
     return true;
+}
+
+/// The share of a connection that receives full buffers.
+fn share_bytes(engine: *const Engine) u32 {
+    const config = &engine.config;
+    return @min(config.hold_bytes, config.hold_buffers *| config.receive_buffer_size);
 }
 
 pub fn pause(connection: *Connection, engine: *Engine, index: u32, paused: bool) void {

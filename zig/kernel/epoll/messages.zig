@@ -173,9 +173,12 @@ fn group_of(kernel: *Epoll, sqe: *const system.Sqe) ?*Provided {
     return kernel.provided.getPtr(group);
 }
 
-/// What a multishot may still receive: `optlen` of its entry, where a splice has its source.
-fn limit_of(sqe: *const system.Sqe) u32 {
-    return if (sqe.splice_fd_in > 0) @intCast(sqe.splice_fd_in) else std.math.maxInt(u32);
+/// A multishot ends with the buffer that reaches its limit: `optlen` of its entry, where a splice
+/// has its source.
+fn reaches_limit(sqe: *system.Sqe, received: i32) bool {
+    if (sqe.splice_fd_in == 0) return false;
+    sqe.splice_fd_in = @max(sqe.splice_fd_in - received, 0);
+    return sqe.splice_fd_in == 0;
 }
 
 fn receive_selected(kernel: *Epoll, operation: *Operation) Outcome {
@@ -184,17 +187,13 @@ fn receive_selected(kernel: *Epoll, operation: *Operation) Outcome {
     const multishot = sqe.ioprio & system.sqe_flag.receive_multishot != 0;
     for (0..shots_max) |_| {
         const buffer = provided.peek() orelse return .{ .done = errno.nobufs };
-        const asked = if (sqe.len == 0) buffer.bytes.len else @min(sqe.len, buffer.bytes.len);
-        const most = @min(asked, limit_of(sqe));
+        const most = if (sqe.len == 0) buffer.bytes.len else @min(sqe.len, buffer.bytes.len);
         const received = receive_now(sqe, buffer.bytes[0..most]);
         if (received == errno.again and may_wait(sqe)) return readable;
         if (received <= 0) return .{ .done = received };
         provided.consume();
         const filled: attempts.Filled = .{ .id = buffer.id, .len = received };
-        if (!multishot or @as(u32, @intCast(received)) == limit_of(sqe)) {
-            return .{ .done_into = filled };
-        }
-        if (sqe.splice_fd_in > 0) sqe.splice_fd_in -= received;
+        if (!multishot or reaches_limit(sqe, received)) return .{ .done_into = filled };
         post_shot(kernel, operation, filled);
         // A buffer that is not full says that there was no more.
         if (received < most or kernel.completions.is_full()) break;

@@ -86,14 +86,14 @@ pub fn receive(kernel: *Simulated, operation: *Operation) void {
         .blocked => return,
     };
     if (waiting <= 0) return finish(kernel, operation, waiting);
-    const part = @min(kernel.fate.part(@intCast(waiting)), operation.limit);
+    const part = kernel.fate.part(@intCast(waiting));
     const selected = provided.select().?;
     operation.total = selected.bytes.len;
     const count = network.receive(operation.socket, selected.bytes[0..@min(
         selected.bytes.len,
         part,
     )]);
-    operation.limit -= count;
+    operation.limit -|= count; // the buffer that reaches it is filled all the same
     if (operation.limit == 0) operation.multishot = false;
     const flags = system.cqe_flag.buffer |
         @as(u32, selected.id) << system.cqe_flag.buffer_shift;
