@@ -214,7 +214,7 @@ export function slowPeer(id: number): Peer {
     async send(socket) {
       for (const byte of bytes) {
         socket.write(Buffer.of(byte));
-        await new Promise((resolve) => setTimeout(resolve, 1000));
+        await Ring.default.timeout(1000);
       }
       socket.end();
     },
