@@ -1,5 +1,5 @@
-// Borrowed chunks that outlive their handler: `keep`, `release`, iteration, streams, collection; and
-// a long run in which every kind of stale view is kept, and none ever shows other bytes.
+// Borrowed chunks that outlive their handler: `keep`, `release`, iteration, streams, collection;
+// and a long run in which every kind of stale view is kept, and none ever shows other bytes.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Ring, type BorrowedChunk, type RingOptions, type Socket } from "../ts/index.ts";

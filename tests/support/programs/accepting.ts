@@ -5,6 +5,7 @@ import { listen, Ring, type Socket } from "../../../ts/index.ts";
 
 const backlog = Number(process.argv[2] ?? 512);
 const ring = new Ring();
+const nothing = new Int32Array(new SharedArrayBuffer(4));
 const held: Socket[] = [];
 const errors: string[] = [];
 // Open before anything else: reading it takes descriptors of its own.
@@ -37,7 +38,7 @@ for (;;) {
   for (const line of Buffer.from(value).toString().trim().split("\n")) {
     const [command, argument] = line.split(" ");
     if (command === "close") for (const socket of held.splice(0, Number(argument))) socket.end();
-    if (command === "block") Bun.sleepSync(Number(argument));
+    if (command === "block") Atomics.wait(nothing, 0, 0, Number(argument));
     const { accepts_failed, accept_backoffs, connections_opened } = ring.stats();
     const answer = { held: held.length, errors, accepts_failed, accept_backoffs };
     console.log(JSON.stringify({ ...answer, connections_opened }));
