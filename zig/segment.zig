@@ -73,6 +73,8 @@ pub const Segment = struct {
     copied: bool = false,
     /// No part of it is to be sent without a copy.
     copies: bool = false,
+    /// Some of the window in flight is sent without a copy.
+    lent: bool = false,
     queued: bool = false,
     /// A submission that the kernel has names its memory.
     flying: bool = false,

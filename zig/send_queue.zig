@@ -204,7 +204,7 @@ fn submit_window(
         const user_data = member_tag(engine, sending.head, place);
         socket.Send.prepare(sqe, connection.file_of(index), piece, user_data);
         const lends = may_lend(connection, engine, segment, piece.len);
-        if (lends and segment.chain.may_promise(place)) make_lent(engine, sqe);
+        if (lends and segment.chain.may_promise(place)) make_lent(engine, segment, sqe);
         // Link flags are set when the SQE is made, never afterwards.
         const linked = position + 1 < count and !mutation.is(.unlink_members);
         if (linked) sqe.flags |= seam.sqe_flag.io_link;
@@ -239,7 +239,7 @@ fn submit_lent_message(
     const place = begin_window(segment, 1);
     const user_data = member_tag(engine, sending.head, place);
     socket.Send.prepare_message(sqe, connection.file_of(index), made.seal(count), user_data);
-    if (segment.chain.may_promise(place)) make_lent(engine, sqe);
+    if (segment.chain.may_promise(place)) make_lent(engine, segment, sqe);
     fly(sending, engine, segment);
     return true;
 }
@@ -262,12 +262,14 @@ fn submit_piece(
 }
 
 fn begin_window(segment: *Segment, count: u32) send_chain.Place {
+    segment.lent = false;
     if (segment.chain.is_active()) return segment.chain.extend(count, segment.window);
     return segment.chain.start(count, segment.window);
 }
 
-fn make_lent(engine: *Engine, sqe: *seam.Sqe) void {
+fn make_lent(engine: *Engine, segment: *Segment, sqe: *seam.Sqe) void {
     socket.Send.make_zero_copy(sqe);
+    segment.lent = true;
     engine.counters.sends_zero_copy += 1;
 }
 

@@ -147,7 +147,7 @@ fn on_break(
     };
     switch (code) {
         // The socket cannot, or there is no memory to be locked: copies are sent from here on.
-        errno.notsup, errno.nobufs, errno.nomem => if (!connection.sending.copies) {
+        errno.notsup, errno.nobufs, errno.nomem => if (segment.lent) {
             connection.sending.copies = true;
             return;
         },

@@ -11,15 +11,6 @@ const Column = outcomes.Column;
 /// Each cell occurs at least so often in one run of the schedules.
 pub const count_min = 1000;
 
-fn count_min_of(row: Row) u64 {
-    return switch (row) {
-        // A part of the sends, and each break of a chain ends the use of them by a connection.
-        .send_zero_copy, .notification => 300,
-        .sendmsg_zero_copy => 50,
-        else => count_min,
-    };
-}
-
 const whole_row_absent = std.EnumArray(Row, ?[]const u8).initDefault(@as(?[]const u8, null), .{
     .receive_plain = "the engine receives into provided buffers only",
     .send = "every stream send carries MSG_WAITALL (K1)",
@@ -60,7 +51,7 @@ pub fn absent(row: Row, column: Column) ?[]const u8 {
 }
 
 pub fn demand(seen: *const outcomes.Outcomes, writer: *std.Io.Writer) !void {
-    try seen.demand(writer, absent, count_min_of);
+    try seen.demand(writer, absent, count_min);
 }
 
 test "a run that saw nothing is refused, one that saw all is not" {

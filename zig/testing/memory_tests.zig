@@ -35,3 +35,25 @@ test "a time limit that the kernel has not taken yet keeps its duration when its
     for ([_]i32{ file, pipe.fd }) |fd| scene.kernel.close_fd(fd);
     try scene.close();
 }
+
+test "a zero-copy send that is refused goes again as a copy, though others were told to meanwhile" {
+    var scene: Scene = try .open(.{ .zero_copy_min = 1 });
+    const one = try scene.connection();
+    const faults = &scene.kernel.fate.faults;
+    faults.* = .{ .copied = 1000, .notify_late = 1000 };
+    const first = try scene.lend(one.handle, "a");
+    while (scene.kernel.outcomes.get(.send_zero_copy, .full) == 0) try scene.turn(0);
+    try scene.turn(0); // its result is known, not yet that the kernel has copied
+    faults.* = .{ .copied = 1000, .delayed = 1000 };
+    const second = try scene.lend(one.handle, "b");
+    for (0..20) |_| try scene.turn(0);
+    try expectEqual(@as(f64, 1), @as(f64, @floatFromInt(scene.engine.counters.zero_copy_copied)));
+    faults.* = .{ .zero_copy = 1000 };
+    try scene.expect_outcome(first, 1); // all of it
+    try scene.expect_outcome(second, 1);
+    try expectEqual(@as(u32, 0), scene.seen(.close));
+    var out: [4]u8 = undefined;
+    const got = peers.receive(&scene.kernel.network, one.peer, &out);
+    try std.testing.expectEqualStrings("ab", out[0..got]);
+    try scene.close();
+}

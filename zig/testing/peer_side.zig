@@ -84,7 +84,9 @@ fn read(schedule: *Schedule, peer: *model.Peer) Error!void {
 
 fn send(schedule: *Schedule, peer: *model.Peer, space: usize) void {
     if (peer.half_closed or space == 0) return;
-    if (!schedule.peers_flood and !schedule.chance(40)) return;
+    // A run that lends is about the other direction.
+    const often: u32 = if (schedule.lends) 2 else 40;
+    if (!schedule.peers_flood and !schedule.chance(often)) return;
     const little = schedule.chance(70) and !schedule.peers_flood;
     const most: u32 = @intCast(@min(space, if (little) 200 else scratch.len));
     const count = 1 + schedule.below(most);

@@ -31,6 +31,7 @@ pub const Scene = struct {
         cq_entries: u32 = 64,
         operations: u32 = 16,
         connections: u32 = 8,
+        zero_copy_min: u32 = std.math.maxInt(u32),
         faults: simulated.Faults = .{},
         limits: @FieldType(simulated.Config, "limits") = .{},
     };
@@ -53,6 +54,7 @@ pub const Scene = struct {
             .operations = config.operations,
             .staging_blocks = 8,
             .high_water_mark = 4096,
+            .zero_copy_min = config.zero_copy_min,
             .features_disabled = .initEmpty(),
             .operations_disabled = .initEmpty(),
         });
@@ -226,6 +228,16 @@ pub const Scene = struct {
     }
 
     pub const Connection = struct { handle: Handle, peer: u32 };
+
+    /// Sends memory of the test's own from where it lies.
+    pub fn lend(scene: *Scene, to: Handle, bytes: []const u8) !Handle {
+        const arguments = scene.engine.arguments;
+        arguments.* = std.mem.zeroes(abi.Arguments);
+        arguments.options = option(.native_memory);
+        arguments.address = @floatFromInt(@intFromPtr(bytes.ptr));
+        arguments.length = @intCast(bytes.len);
+        return scene.handle(calls.connection_send(scene.engine, to.index, to.generation, null, 0));
+    }
 
     /// A connection accepted by a listener of its own, which is stopped again.
     pub fn connection(scene: *Scene) !Connection {

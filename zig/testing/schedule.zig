@@ -33,7 +33,8 @@ pub const operations_max = 32;
 
 pub const Schedule = struct {
     verdict: model.Verdict,
-    prng: std.Random.DefaultPrng,
+    /// Small and fast: it is asked more often than anything else.
+    prng: std.Random.SplitMix64,
     arena: std.mem.Allocator,
     kernel: *simulated.Simulated,
     engine: *Engine,
@@ -57,6 +58,8 @@ pub const Schedule = struct {
     peers_idle: bool,
     /// In some they send all they can, to many connections with few buffers.
     peers_flood: bool,
+    /// Much is sent from where it lies, without a copy.
+    lends: bool = false,
     /// No new work; peers read, the ring turns only when something wakes it.
     resting: bool,
     /// All connections are paused.
@@ -94,6 +97,7 @@ pub const Schedule = struct {
         };
         schedule.peers_idle = schedule.chance(40);
         schedule.peers_flood = schedule.chance(3);
+        schedule.lends = !schedule.peers_flood and schedule.chance(75);
         var config = schedule.engine_config();
         const flood = schedule.peers_flood;
         if (flood) {
@@ -104,11 +108,7 @@ pub const Schedule = struct {
             .seed = schedule.prng.next(),
             .entries = config.entries,
             .cq_entries = config.cq_entries,
-            .limits = .{
-                .descriptors = if (flood) 96 else schedule.one_of(&.{ 6, 24, 96 }),
-                .peers = if (flood) 40 else schedule.one_of(&.{ 4, 40 }),
-                .stream_bytes = schedule.one_of(&.{ 1000, 8 * 1024, 64 * 1024 }),
-            },
+            .limits = schedule.limits(),
             .faults = schedule.faults(),
         });
         var set: features.Set = .initFull();
@@ -128,6 +128,18 @@ pub const Schedule = struct {
         schedule.engine.destroy();
     }
 
+    fn limits(schedule: *Schedule) simulated.Limits {
+        const flood = schedule.peers_flood;
+        return .{
+            .descriptors = if (flood) 96 else schedule.one_of(&.{ 6, 24, 96 }),
+            .peers = if (flood) 40 else schedule.one_of(&.{ 4, 40 }),
+            .stream_bytes = if (schedule.lends)
+                schedule.one_of(&.{ 200, 2000, 8 * 1024 })
+            else
+                schedule.one_of(&.{ 1000, 8 * 1024, 64 * 1024 }),
+        };
+    }
+
     fn engine_config(schedule: *Schedule) memory.Config {
         return .{
             .entries = schedule.one_of(&.{ 1, 2, 8, 64 }),
@@ -140,11 +152,17 @@ pub const Schedule = struct {
             .hold_bytes = schedule.one_of(&.{ 100, 8 * 1024, 128 * 1024 }),
             .connections = schedule.one_of(&.{ 1, 4, 16, connections_max }),
             .listeners = schedule.one_of(&.{ 1, listeners_max }),
-            .operations = schedule.one_of(&.{ 2, operations_max }),
+            .operations = if (schedule.lends)
+                operations_max
+            else
+                schedule.one_of(&.{ 2, operations_max }),
             .staging_blocks = schedule.one_of(&.{ 1, 8, 64, 512 }),
             .high_water_mark = schedule.one_of(&.{ 1, 4096, 64 * 1024, 256 * 1024 }),
-            .segments = schedule.one_of(&.{ 1, 4, 64 }),
-            .zero_copy_min = schedule.one_of(&.{ 1, 200, 2000, std.math.maxInt(u32) }),
+            .segments = if (schedule.lends) 64 else schedule.one_of(&.{ 1, 4, 64 }),
+            .zero_copy_min = if (schedule.lends)
+                1
+            else
+                schedule.one_of(&.{ 1, 200, 2000, std.math.maxInt(u32) }),
             .features_disabled = .initEmpty(),
             .operations_disabled = .initEmpty(),
             .posts = schedule.one_of(&.{ 2, 8, 1024 }),
@@ -164,8 +182,8 @@ pub const Schedule = struct {
             .connect = schedule.permille(&.{ 0, 300 }),
             .broken = schedule.permille(&.{ 0, 4 }),
             .gives_up = schedule.permille(&.{ 0, 50 }),
-            .zero_copy = schedule.permille(&.{ 0, 20 }),
-            .copied = schedule.permille(&.{ 0, 0, 100 }),
+            .zero_copy = schedule.permille(&.{ 0, 100, 300 }),
+            .copied = schedule.permille(&.{ 0, 0, 20, 100 }),
             .notify_late = schedule.permille(&.{ 0, 500 }),
             .shutdown = schedule.permille(&.{ 0, 200 }),
             .close = schedule.permille(&.{ 0, 100 }),

@@ -46,7 +46,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
 /// Short runs: many configurations, and a short way to a failure.
 const events_of_one = 2000;
 
-const events_all = 1_600_000;
+const events_all = 1_500_000;
 /// Under valgrind, where they look for memory and cannot reach everything.
 const events_watched = 200_000;
 

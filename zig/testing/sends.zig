@@ -51,6 +51,7 @@ pub const Send = struct {
     total: u64,
     may_report: bool,
     buffers: [parts_max]u8 = undefined,
+    lengths: [parts_max]usize = undefined,
     count: usize = 0,
     over: bool = false,
 
@@ -59,6 +60,7 @@ pub const Send = struct {
         const sends = &send.schedule.sends;
         const index = sends.take() orelse return null;
         send.buffers[send.count] = index;
+        send.lengths[send.count] = len;
         send.count += 1;
         const memory = sends.buffer(index)[0..len];
         @memcpy(memory, pattern.bytes(send.connection.stream.key, position, len));
@@ -67,8 +69,8 @@ pub const Send = struct {
 
     fn give_back(send: *Send) void {
         const sends = &send.schedule.sends;
-        for (send.buffers[0..send.count]) |index| {
-            @memset(sends.buffer(index), free_byte);
+        for (send.buffers[0..send.count], send.lengths[0..send.count]) |index, len| {
+            @memset(sends.buffer(index)[0..len], free_byte);
             sends.taken[index] = false;
         }
         send.count = 0;
@@ -97,7 +99,7 @@ pub fn start(schedule: *Schedule, index: u32) Error!void {
     if (schedule.chance(15)) return forward(schedule, index, send);
     const arguments = &schedule.engine.arguments.*;
     arguments.* = std.mem.zeroes(abi.Arguments);
-    const input = switch (schedule.below(10)) {
+    const input = switch (if (schedule.lends) 2 + schedule.below(8) else schedule.below(10)) {
         0...2 => lend(schedule, send, arguments),
         3 => copy(schedule, send),
         else => list(schedule, send, arguments),
@@ -148,12 +150,14 @@ var input_memory: [parts_max * (16 + buffer_size)]u8 align(8) = undefined;
 fn list(schedule: *Schedule, send: *Send, arguments: *abi.Arguments) ?[]const u8 {
     const count = 1 + schedule.below(parts_max);
     arguments.extra = count;
-    if (schedule.chance(50)) arguments.flags |= 1 << @intFromEnum(abi.SendFlag.chained);
+    // Parts that are not chained go as one message.
+    const chained = schedule.chance(if (schedule.lends) 10 else 50);
+    if (chained) arguments.flags |= 1 << @intFromEnum(abi.SendFlag.chained);
     if (schedule.chance(30)) {
         arguments.flags |= 1 << @intFromEnum(abi.SendFlag.report_break);
         send.may_report = true;
     }
-    const copies = schedule.below(3); // none, some, all
+    const copies = if (schedule.lends) 0 else schedule.below(3); // none, some, all
     const pairs: [*][2]f64 = @ptrCast(&input_memory);
     var end: usize = count * 16;
     for (pairs[0..count]) |*pair| {

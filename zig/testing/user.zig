@@ -22,14 +22,17 @@ const Error = error{ Violation, OutOfMemory };
 
 pub fn act(schedule: *Schedule) Error!void {
     if (schedule.resting) return;
+    if (schedule.lends and schedule.chance(50)) {
+        return if (schedule.chance(30)) cancel(schedule) else send(schedule);
+    }
     switch (schedule.below(100)) {
         0...29 => try write(schedule),
         30...41 => try send(schedule),
         42...44 => cork(schedule),
-        45...50 => try shut(schedule),
-        51...53 => pause(schedule),
-        54...55 => try set_timeout(schedule),
-        56...59 => try connect(schedule),
+        45...53 => try shut(schedule),
+        54...55 => pause(schedule),
+        56 => try set_timeout(schedule),
+        57...59 => try connect(schedule),
         60...61 => try listener_open(schedule),
         62 => if (schedule.chance(30)) listener_stop(schedule),
         63...74 => try peer_connect(schedule),
@@ -101,7 +104,7 @@ fn shut(schedule: *Schedule) Error!void {
     // What is shut already, and what only begins, is terminated more often.
     const connection = schedule.connections[index].?;
     const odd = connection.shut != null or connection.stage == .connecting;
-    if (odd and schedule.chance(50)) return shut_one(schedule, index, .terminate);
+    if (odd and schedule.chance(75)) return shut_one(schedule, index, .terminate);
     const hows = [_]abi.Shut{ .end, .end, .close, .terminate, .terminate, .receiving };
     try shut_one(schedule, index, hows[schedule.below(hows.len)]);
 }

@@ -9,10 +9,6 @@ const Column = model.Column;
 /// Each cell occurs at least so often in one run of the schedules.
 pub const count_min = 1000;
 
-pub fn count_min_of(_: Kind) u64 {
-    return count_min;
-}
-
 /// Why an end cannot be, or null if it must have been seen.
 pub fn absent(kind: Kind, column: Column) ?[]const u8 {
     return switch (column) {
