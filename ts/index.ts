@@ -59,6 +59,7 @@ export type {
   SocketAddress,
   SocketTransferOptions,
 } from "./operation/socket.ts";
+export type { ProxyProtocol } from "./proxy_protocol.ts";
 export { proxy, type PipeOptions } from "./piping.ts";
 export type {
   PostData,

@@ -26,6 +26,7 @@ import {
 } from "./handlers.ts";
 import { readAddress, writeAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
+import { readProxyProtocol, type ProxyProtocol } from "./proxy_protocol.ts";
 import { Ring } from "./ring.ts";
 import { Socket } from "./socket.ts";
 import { withoutTls } from "./tls.ts";
@@ -43,6 +44,11 @@ export interface ListenOptions<Data = undefined, Type extends BinaryType = "buff
   ipv6Only?: boolean;
   /** The port is this listener's alone: `reusePort` has no effect. */
   exclusive?: boolean;
+  /**
+   * Each connection begins with a header of the PROXY protocol, version 1 or 2: `open` comes after
+   * it, `remoteAddress` and `localAddress` are what it says. A connection without one is reset.
+   */
+  proxyProtocol?: ProxyProtocol;
   /** The ring to listen on. Default: this thread's. */
   ring?: Ring;
 }
@@ -76,6 +82,7 @@ export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener
   const place = readPlace("listen", options, withoutTls);
   const backlog = checkInteger("listen", "backlog", options.backlog ?? BACKLOG, 1, 65535);
   const flags = readFlags(options as object);
+  const proxyTimeout = readProxyProtocol(options.proxyProtocol);
   const ring = readRing("listen", options.ring);
   const outcome = place.fd === null
     ? native.bu_listener_open(ring.handle, writeAddress(bindAddress(place)), backlog, flags)
@@ -85,7 +92,17 @@ export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener
       ? resultError(outcome, "listen", `on ${place.text}`, "submission")
       : strangerError(outcome, "listen", place.fd);
   }
+  if (proxyTimeout > 0) awaitHeaders(ring, outcome, proxyTimeout, place.text);
   return new Listener(ring, outcome, handlers, data as Data, place);
+}
+
+/** Before the listener accepts anybody. */
+function awaitHeaders(ring: Ring, index: number, timeout: number, text: string): void {
+  const generation = ring.claimedGeneration();
+  const outcome = native.bu_listener_proxy(ring.handle, index, generation, timeout);
+  if (outcome >= 0) return;
+  native.bu_listener_stop(ring.handle, index, generation);
+  throw resultError(outcome, "listen", `on ${text}`, "submission");
 }
 
 export function readRing(operation: string, ring: unknown): Ring {

@@ -445,6 +445,12 @@ pub const Stats = extern struct {
     connections_opened: f64,
     connections_closed: f64,
     accepts_failed: f64,
+    /// Connections refused by a listener that wants PROXY headers: gone before theirs was complete,
+    /// without one, with a malformed one, too late.
+    proxy_incomplete: f64,
+    proxy_absent: f64,
+    proxy_malformed: f64,
+    proxy_late: f64,
     /// Windows of chains that the kernel was given, and those of them whose sends are all over.
     chain_windows: f64,
     chain_operations_complete: f64,

@@ -10,6 +10,7 @@ const seam = @import("kernel.zig");
 const Engine = @import("engine.zig").Engine;
 const Operation = @import("operation.zig").Operation;
 const preparation = @import("preparation.zig");
+const proxied = @import("proxied.zig");
 const forwarding = @import("forwarding.zig");
 const registration = @import("registration.zig");
 const send_settling = @import("send_settling.zig");
@@ -34,6 +35,15 @@ pub fn listener_address(engine: *Engine, index: u32, generation: u32, out: *abi.
 pub fn listener_fd(engine: *Engine, index: u32, generation: u32) i32 {
     const listener = engine.listeners.find(index, generation) orelse return errno.noent;
     return if (listener.stopped) errno.noent else listener.fd;
+}
+
+/// Connections are told once their PROXY header has come, within so many milliseconds.
+pub fn listener_proxy(engine: *Engine, index: u32, generation: u32, timeout_ms: u32) i32 {
+    const listener = engine.listeners.find(index, generation) orelse return errno.noent;
+    if (timeout_ms == 0) return errno.inval;
+    engine.proxied.prepare(engine) catch return errno.nomem;
+    listener.proxy_timeout_ms = timeout_ms;
+    return 0;
 }
 
 pub fn listener_stop(engine: *Engine, index: u32, generation: u32) i32 {
@@ -189,10 +199,15 @@ pub fn connection_address(
 ) i32 {
     const connection = find_open(engine, index, generation) orelse return errno.noent;
     const asked = known(abi.End, end) orelse return errno.inval;
-    return address_of(engine, connection.fd, switch (asked) {
+    const side: seam.End = switch (asked) {
         .local => .local,
         .remote => .remote,
-    }, out);
+    };
+    if (proxied.address_of(connection, engine, index, side)) |*address| {
+        address.print(out);
+        return 0;
+    }
+    return address_of(engine, connection.fd, side, out);
 }
 
 /// A connection whose descriptor is still its own: after CLOSE the number may be another's.

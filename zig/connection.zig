@@ -14,6 +14,7 @@ const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
 const deadlines = @import("deadlines.zig");
 const forwarding = @import("forwarding.zig");
+const proxied = @import("proxied.zig");
 const receiving = @import("receiving.zig");
 const sending = @import("sending.zig");
 const send_settling = @import("send_settling.zig");
@@ -56,6 +57,7 @@ pub const Connection = struct {
     starved: slots.Link = .{},
     deadline: deadlines.Deadline = .{},
     forwarding: forwarding.Forwarding = .{},
+    proxy: proxied.Stage = .off,
     /// Where to connect to; the kernel reads it until the connect's CQE (I1).
     address: seam.SocketAddress = undefined,
 
@@ -258,6 +260,9 @@ pub const Connection = struct {
     /// Connecting took too long, queued bytes did not leave in time, or the user's time has passed.
     pub fn on_deadline(connection: *Connection, engine: *Engine, index: u32) void {
         const is_closing = connection.shut == .close or connection.shut == .terminate;
+        if (connection.proxy == .awaited and !is_closing) {
+            return proxied.on_deadline(connection, engine, index);
+        }
         switch (connection.stage) {
             .closing => return,
             .connecting => {},
@@ -291,6 +296,8 @@ pub const Connection = struct {
         if (connection.announced) {
             engine.counters.connections_closed += 1;
             engine.record(.close, index, connection.failure, 0, 0);
+        } else if (connection.proxy == .awaited) {
+            proxied.on_gone(connection, engine, index);
         } else {
             const why = if (connection.failure < 0) connection.failure else errno.canceled;
             engine.record(.connect_failed, index, why, 0, 0);

@@ -28,6 +28,7 @@ const Segment = @import("segment.zig").Segment;
 const Place = @import("send_chain.zig").Place;
 const send_settling = @import("send_settling.zig");
 const Datagrams = @import("datagrams.zig").Datagrams;
+const proxied = @import("proxied.zig");
 const Operation = operation.Operation;
 const BufferRing = @import("buffer_ring.zig").BufferRing;
 const mutation = @import("testing/mutation.zig");
@@ -57,6 +58,7 @@ pub const Engine = struct {
     /// Memory in the send queues that is sent from where it is.
     segments: slots.Slots(Segment),
     datagrams: Datagrams = .{},
+    proxied: proxied.Entries = .{},
     buffers: BufferRing,
     blocks: BufferRing,
     staging_pool: staging.Pool,
@@ -183,6 +185,7 @@ pub const Engine = struct {
         if (engine.bell_fd >= 0) seam.linux.close(engine.bell_fd);
         engine.transfers.deinit();
         engine.datagrams.deinit();
+        engine.proxied.deinit();
         while (engine.mapped) |mapped| {
             engine.mapped = mapped.next;
             const start: [*]align(std.heap.page_size_min) u8 = @ptrCast(@alignCast(mapped));

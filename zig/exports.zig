@@ -94,6 +94,13 @@ pub export fn bu_listener_address(ring: u32, index: u32, generation: u32, out: *
     return calls.listener_address(engine, index, generation, out);
 }
 
+/// Before its first turn: its connections begin with a PROXY header, and are reset if that takes
+/// longer than `timeout_ms`.
+pub export fn bu_listener_proxy(ring: u32, index: u32, generation: u32, timeout_ms: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.listener_proxy(engine, index, generation, timeout_ms);
+}
+
 pub export fn bu_listener_stop(ring: u32, index: u32, generation: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return calls.listener_stop(engine, index, generation);

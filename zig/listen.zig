@@ -9,6 +9,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
+const proxied = @import("proxied.zig");
 const slots = @import("slots.zig");
 const socket = @import("operation/connection.zig");
 const timer = @import("operation/timer.zig");
@@ -31,6 +32,10 @@ pub const Listener = struct {
     cancels_pending: u8 = 0,
     failure: i32 = 0,
     dirty: slots.Link = .{},
+    /// How long a connection may take to send its PROXY header; 0: it has none.
+    proxy_timeout_ms: u32 = 0,
+    /// Connections whose header has not come.
+    awaiting: u32 = 0,
 
     pub fn advance(listener: *Listener, engine: *Engine, index: u32) bool {
         switch (listener.stage) {
@@ -45,7 +50,7 @@ pub const Listener = struct {
                 listener.cancels_pending += 1;
             },
             .idle => if (listener.stopped) {
-                if (listener.cancels_pending > 0) return true;
+                if (listener.cancels_pending > 0 or listener.awaiting > 0) return true;
                 const sqe = engine.sqe() orelse return false;
                 socket.ListenerClose.prepare(sqe, listener.fd, tag(engine, index, .listener_close));
                 listener.stage = .closing;
@@ -64,6 +69,7 @@ pub const Listener = struct {
         listener.stopped = true;
         // At once: who stops a listener may listen on its address in the next line.
         if (listener.stage != .closing) engine.kernel.shut(listener.fd, .both);
+        if (listener.awaiting > 0) proxied.drop_awaiting(engine, index);
         engine.mark_listener(index);
     }
 
@@ -105,7 +111,11 @@ pub const Listener = struct {
         const connection = engine.connections.at(slot.?);
         engine.kernel.own(fd);
         connection.* = .{ .fd = fd, .listener = index, .stage = .open };
-        connection.announce(engine, slot.?);
+        if (listener.proxy_timeout_ms > 0) {
+            proxied.begin(connection, engine, slot.?, listener);
+        } else {
+            connection.announce(engine, slot.?);
+        }
         engine.mark(slot.?);
     }
 

@@ -13,6 +13,7 @@ const assert = std.debug.assert;
 const seam = @import("kernel.zig");
 const buffer_ring = @import("buffer_ring.zig");
 const forwarding = @import("forwarding.zig");
+const proxied = @import("proxied.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
 const BufferRing = buffer_ring.BufferRing;
@@ -331,7 +332,14 @@ fn on_data(
         const bytes = ring.bytes(@intCast(id))[0..len];
         return forwarding.on_data(connection, engine, index, number, bytes);
     }
-    engine.record(.data, index, @intCast(len), shape.offset + id * shape.size, number);
+    var skip: u32 = 0;
+    if (connection.proxy == .awaited) {
+        const bytes = ring.bytes(@intCast(id))[0..len];
+        skip = proxied.on_data(connection, engine, index, bytes) orelse return;
+        if (skip == len) return; // the header and nothing behind it
+    }
+    const offset = shape.offset + id * shape.size + skip;
+    engine.record(.data, index, @intCast(len - skip), offset, number);
 }
 
 /// Bytes in one turn from which on blocks serve a connection better than buffers.
@@ -348,6 +356,7 @@ fn on_end(connection: *Connection, engine: *Engine, index: u32) void {
     connection.receiving.ended = true;
     engine.mark(index);
     if (is_given_up(connection)) return;
+    if (connection.proxy == .awaited) return proxied.on_end(connection, engine, index);
     if (connection.forwarding.stage != .off) {
         return forwarding.on_end(connection, engine, index);
     }

@@ -12,6 +12,7 @@ test {
     _ = @import("mailbox.zig");
     _ = @import("memory.zig");
     _ = @import("operation.zig");
+    _ = @import("proxy_protocol.zig");
     _ = @import("segment.zig");
     _ = @import("send_chain.zig");
     _ = @import("rings.zig");
@@ -50,6 +51,7 @@ test {
     _ = @import("testing/mailbox_tests.zig");
     _ = @import("testing/offload_tests.zig");
     _ = @import("testing/pattern.zig");
+    _ = @import("testing/proxied_tests.zig");
     _ = @import("testing/schedules.zig");
     _ = @import("testing/stream.zig");
 }

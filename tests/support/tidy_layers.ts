@@ -7,12 +7,12 @@ export const ZIG_LAYERS = [
   /^zig\/kernel(?:\.zig$|\/)/,
   /^zig\/(?:memory|block)\.zig$/,
   /^zig\/(?:slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
-  /^zig\/(?:buffer_ring|datagram_buffers)\.zig$/,
+  /^zig\/(?:buffer_ring|datagram_buffers|proxy_protocol)\.zig$/,
   /^zig\/(?:operation(?:\.zig$|\/)|segment\.zig$)/,
   // Connections and operations: what they submit, and what comes of it.
   new RegExp(
     "^zig/(?:features|connection|deadlines|forwarding|receiving|send\\w+|listen|posts" +
-      "|submission|failure)\\.zig$",
+      "|submission|failure|proxied)\\.zig$",
   ),
   /^zig\/datagram(?:_queue|s)?\.zig$/,
   /^zig\/engine\.zig$/,
@@ -26,7 +26,7 @@ export const ZIG_LAYERS = [
 export const SCRIPT_LAYERS = [
   /^ts\/abi\.ts$/,
   /^ts\/errors\.ts$/,
-  /^ts\/(?:ring_options|native|memory|address)\.ts$/,
+  /^ts\/(?:ring_options|native|memory|address|proxy_protocol)\.ts$/,
   /^ts\/(?:completion|loans|buffer|borrowed|stats)\.ts$/,
   /^ts\/(?:operation|reaction|registered|cargo|stream_cargo|message|vectors|statx)\.ts$/,
   /^ts\/(?:engine|loop)\.ts$/,

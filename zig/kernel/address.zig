@@ -61,6 +61,32 @@ pub const SocketAddress = extern struct {
         });
     }
 
+    /// From four bytes of address and two of port, in network order.
+    pub fn ipv4_from(host: *const [4]u8, port: *const [2]u8) SocketAddress {
+        return from(linux.sockaddr.in{ .port = @bitCast(port.*), .addr = @bitCast(host.*) });
+    }
+
+    pub fn ipv6_from(host: *const [16]u8, port: *const [2]u8) SocketAddress {
+        return from(linux.sockaddr.in6{
+            .port = @bitCast(port.*),
+            .flowinfo = 0,
+            .addr = host.*,
+            .scope_id = 0,
+        });
+    }
+
+    /// From a field of fixed size: a path ends with its first NUL, an abstract name with its last
+    /// byte that is none.
+    pub fn unix_from(path: *const [abi.address_text_max]u8) SocketAddress {
+        var address: SocketAddress = .unnamed_unix();
+        @memcpy(address.bytes[2..][0..path.len], path);
+        const text = std.mem.trimEnd(u8, path, "\x00");
+        const abstract = path[0] == 0;
+        const len = if (abstract) text.len else std.mem.sliceTo(path, 0).len;
+        address.len = @intCast(2 + len);
+        return address;
+    }
+
     /// A Unix address that the kernel completes with a name of its own: autobind in unix(7).
     pub fn unnamed_unix() SocketAddress {
         var address: SocketAddress = .{ .bytes = @splat(0), .len = 2 };
