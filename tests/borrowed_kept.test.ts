@@ -397,9 +397,7 @@ function useChunk(chunk: BorrowedChunk, byte: number, random: Random, stale: Sta
 test("no stale view ever shows another connection's bytes", async () => {
   await seeded(async (random) => {
     await using ring = new Ring({ receiveBuffers: 16, receiveBlocks: 2, holdBytes: 65536 });
-    using elsewhere = holder();
     const stale: Stale[] = [];
-    const moves: Promise<void>[] = [];
     let handled = 0;
     const connections = await Promise.all(Array.from({ length: 8 }, (_, byte) => pair({
       ring,
@@ -408,12 +406,7 @@ test("no stale view ever shows another connection's bytes", async () => {
         data(_socket: Socket, chunk: BorrowedChunk) {
           handled++;
           expect(filledWith(chunk, byte)).toBe(true);
-          if (chunk.lent && random.chance(0.02)) {
-            const moved = elsewhere.move(chunk.buffer);
-            moves.push(moved.then((seen) => expect(seen).toEqual([byte, byte, byte])));
-          } else {
-            useChunk(chunk, byte, random, stale);
-          }
+          useChunk(chunk, byte, random, stale);
         },
       },
     })));
@@ -435,7 +428,6 @@ test("no stale view ever shows another connection's bytes", async () => {
       if (random.chance(0.05)) Bun.gc(true);
     }
     await sent;
-    await Promise.all(moves);
     expect(handled).toBeGreaterThan(200);
     expect(stale.some(({ view }) => view.length === 0)).toBe(true);
     for (const both of connections) both[Symbol.dispose]();
