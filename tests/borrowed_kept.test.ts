@@ -333,29 +333,6 @@ describe("for await with borrowed chunks", () => {
   });
 });
 
-/** A worker that answers memory that was moved to it with its first, middle and last byte. */
-function holder(): { move(memory: ArrayBuffer): Promise<number[]> } & Disposable {
-  const source = `
-    const held = [];
-    self.onmessage = ({ data }) => {
-      held.push(data);
-      const bytes = new Uint8Array(data);
-      postMessage([bytes[0], bytes[bytes.length >> 1], bytes.at(-1)]);
-      if (held.length > 3) held.shift();
-    };`;
-  const url = URL.createObjectURL(new Blob([source]));
-  const worker = new Worker(url);
-  return {
-    move(memory) {
-      const answer = Promise.withResolvers<number[]>();
-      worker.onmessage = ({ data }) => answer.resolve(data as number[]);
-      worker.postMessage(memory, [memory]);
-      return answer.promise;
-    },
-    [Symbol.dispose]: () => worker.terminate(),
-  };
-}
-
 interface Stale {
   view: Uint8Array;
   byte: number;
