@@ -25,6 +25,7 @@ test {
     _ = @import("kernel/epoll/parity_tests.zig");
     _ = @import("kernel/epoll/provided.zig");
     _ = @import("kernel/epoll/registered.zig");
+    _ = @import("kernel/epoll/tests.zig");
     _ = @import("kernel/epoll/timers.zig");
     _ = @import("kernel/fork.zig");
     _ = @import("kernel/rights.zig");

@@ -149,7 +149,7 @@ pub const Epoll = struct {
     }
 
     fn entry_at(self: *Epoll, at: u32) *Sqe {
-        return &self.sqes[(self.sq_head + at) % self.sq_entries];
+        return &self.sqes[self.wrap(self.sq_head + at)];
     }
 
     pub fn take_back(self: *Epoll) ?*const Sqe {
@@ -162,9 +162,15 @@ pub const Epoll = struct {
     pub fn take_sqe(self: *Epoll) *const Sqe {
         assert(self.sq_count > 0);
         const taken = self.entry_at(0);
-        self.sq_head = (self.sq_head + 1) % self.sq_entries;
         self.sq_count -= 1;
+        // An empty queue begins anew, so that it stays in the same few lines of the cache.
+        self.sq_head = if (self.sq_count == 0) 0 else self.wrap(self.sq_head + 1);
         return taken;
+    }
+
+    /// Once around at most.
+    fn wrap(self: *const Epoll, at: u32) u32 {
+        return if (at < self.sq_entries) at else at - self.sq_entries;
     }
 
     pub fn queued(self: *const Epoll) u32 {
@@ -176,6 +182,7 @@ pub const Epoll = struct {
     }
 
     pub fn enter(self: *Epoll, min_complete: u32, wait_ms: u32) i32 {
+        chains.run_started(self); // what a close outside of an enter has set going
         const submitted = self.submit();
         if (submitted < 0) return submitted;
         self.run_timers();
@@ -259,14 +266,16 @@ pub const Epoll = struct {
     fn run_event(self: *Epoll, tag: Descriptors.Tag, events: u32) void {
         if (!self.descriptors.is_present(tag)) return;
         const always: u32 = linux.EPOLL.ERR | linux.EPOLL.HUP;
+        var is_wanted = false;
         var next = self.descriptors.first_waiting(tag.fd);
         while (next) |operation| {
             next = Descriptors.next_waiting(operation);
             if (events & (operation.interest | always) == 0) continue;
+            is_wanted = true;
             operation.events = events;
             chains.attempt(self, operation);
         }
-        self.descriptors.settle(tag, events);
+        if (!is_wanted) self.descriptors.settle(tag);
     }
 
     fn run_timers(self: *Epoll) void {
@@ -440,8 +449,14 @@ pub const Epoll = struct {
     }
 
     pub fn close_fd(self: *Epoll, fd: i32) void {
-        self.descriptors.disown(fd);
+        self.disown(fd);
         system.close(fd);
+    }
+
+    /// Before a close. Who waits on it all the same goes on with a duplicate (K5).
+    pub fn disown(self: *Epoll, fd: i32) void {
+        self.descriptors.disown(fd);
+        chains.keep_waiting(self, fd);
     }
 
     pub fn duplicate(_: *Epoll, fd: i32) i32 {

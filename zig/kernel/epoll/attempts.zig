@@ -58,7 +58,7 @@ pub fn attempt(kernel: *Epoll, operation: *Operation) Outcome {
         .SPLICE => files.splice(operation),
         .OPENAT => opens.open(operation),
         .CLOSE => close: {
-            kernel.descriptors.disown(sqe.fd);
+            kernel.disown(sqe.fd);
             break :close .{ .done = plain.perform(sqe) };
         },
         else => .{ .done = plain.perform(sqe) },

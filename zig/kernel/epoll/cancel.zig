@@ -21,6 +21,8 @@ const Target = struct {
     user_data: ?u64 = null,
     fd: ?i32 = null,
     opcode: ?system.Op = null,
+    /// Whether all who wait on `fd` are in its list; decided once, since finding some changes it.
+    in_list: bool = false,
 
     const known = linux.IORING_ASYNC_CANCEL_ALL | linux.IORING_ASYNC_CANCEL_FD |
         linux.IORING_ASYNC_CANCEL_ANY | flag_user_data | flag_opcode;
@@ -59,11 +61,12 @@ const Target = struct {
 };
 
 pub fn run(kernel: *Epoll, operation: *Operation) void {
-    const target = Target.of(&operation.sqe) orelse
+    var target = Target.of(&operation.sqe) orelse
         return chains.finish(kernel, operation, errno.inval);
     if (target.fd) |fd| {
         const flags = system.result(linux.fcntl(fd, linux.F.GETFD, 0));
         if (flags < 0) return chains.finish(kernel, operation, flags);
+        target.in_list = !kernel.descriptors.is_lent(fd);
     }
     const most: u32 = if (target.all) std.math.maxInt(u32) else 1;
     const found = count(kernel, &target, most);
@@ -97,15 +100,15 @@ fn search(kernel: *Epoll, target: *const Target, after: ?*Operation) ?*Operation
         }
         return null;
     }
-    if (target.fd) |fd| if (!kernel.descriptors.is_lent(fd)) {
+    if (target.in_list) {
         const next_waiting = Descriptors.next_waiting;
-        const first = kernel.descriptors.first_waiting(fd);
+        const first = kernel.descriptors.first_waiting(target.fd.?);
         var next = if (after) |last| next_waiting(last) else first;
         while (next) |candidate| : (next = next_waiting(candidate)) {
             if (target.matches(candidate)) return candidate;
         }
         return null;
-    };
+    }
     const all = kernel.pool.all();
     var at: usize = 0;
     if (after) |last| at = 1 + (@intFromPtr(last) - @intFromPtr(all.ptr)) / @sizeOf(Operation);

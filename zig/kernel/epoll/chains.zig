@@ -112,6 +112,9 @@ pub fn attempt(kernel: *Epoll, operation: *Operation) void {
         .done => |result| return finish(kernel, operation, result),
         .done_into => |buffer| return finish_with(kernel, operation, buffer.len, buffer.flags()),
         .ready, .source_ready => |events| {
+            // The usual end of an attempt: it waits for more of the same, where it did before.
+            const as_before = operation.stage == .waiting and operation.interest == events;
+            if (as_before and outcome == .ready) return;
             hold(kernel, operation, events);
             const at_source = outcome == .source_ready;
             const fd = if (at_source) operation.sqe.splice_fd_in else operation.sqe.fd;
@@ -119,6 +122,10 @@ pub fn attempt(kernel: *Epoll, operation: *Operation) void {
             if (refused < 0) return finish(kernel, operation, operation.part_or(refused));
         },
         .later => |delay_ns| {
+            // What is opened is named by a path.
+            if (!operation.is_apart and operation.sqe.opcode != .OPENAT) {
+                operation.is_apart = kernel.descriptors.wait_apart(operation.named);
+            }
             kernel.timers.remove(operation);
             operation.at_ns = kernel.now_ns() + delay_ns;
             kernel.timers.add(operation);
@@ -151,12 +158,28 @@ fn hold(kernel: *Epoll, operation: *Operation, events: u32) void {
     }
 }
 
+/// The descriptor is about to be closed: that ends nothing that waits on it.
+pub fn keep_waiting(kernel: *Epoll, fd: i32) void {
+    while (kernel.descriptors.first_waiting(fd)) |operation| {
+        const events = operation.interest;
+        kernel.descriptors.leave_list(operation);
+        hold(kernel, operation, events);
+        const kept = operation.holds and operation.sqe.fd != fd;
+        const refused = if (kept)
+            kernel.descriptors.wait(operation, operation.sqe.fd, events)
+        else
+            errno.badf;
+        if (refused < 0) finish(kernel, operation, operation.part_or(refused));
+    }
+}
+
 fn let_go(kernel: *Epoll, operation: *Operation) void {
     kernel.timers.remove(operation);
     kernel.descriptors.leave_list(operation);
     const sqe = &operation.sqe;
     const descriptors = &kernel.descriptors;
     if (operation.opened >= 0) system.close(operation.opened);
+    if (operation.is_apart) descriptors.end_apart(operation.named);
     if (operation.holds) descriptors.take_back(operation.named, sqe.fd);
     if (operation.holds_source) descriptors.take_back(operation.named_source, sqe.splice_fd_in);
 }

@@ -18,7 +18,7 @@ pub const Completions = struct {
     pub fn post(queue: *Completions, user_data: u64, result: i32, flags: u32) void {
         assert(queue.count < queue.memory.len);
         if (queue.is_full()) queue.overflowed +%= 1;
-        const at = (@as(usize, queue.head) + queue.count) % queue.memory.len;
+        const at = queue.wrap(@as(usize, queue.head) + queue.count);
         queue.memory[at] = .{ .user_data = user_data, .res = result, .flags = flags };
         queue.count += 1;
     }
@@ -40,8 +40,13 @@ pub const Completions = struct {
         assert(count <= queue.count);
         queue.count -= count;
         // An empty queue begins anew, so that it stays in the same few lines of the cache.
-        const at = (@as(usize, queue.head) + count) % queue.memory.len;
+        const at = queue.wrap(@as(usize, queue.head) + count);
         queue.head = if (queue.count == 0) 0 else @intCast(at);
+    }
+
+    /// Once around at most: a division would cost as much as the rest.
+    fn wrap(queue: *const Completions, at: usize) usize {
+        return if (at < queue.memory.len) at else at - queue.memory.len;
     }
 };
 

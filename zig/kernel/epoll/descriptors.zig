@@ -23,7 +23,7 @@ const Descriptor = struct {
     is_own: bool = false,
     /// It was made with O_NONBLOCK.
     is_non_blocking: bool = false,
-    /// Operations that wait on duplicates of it.
+    /// Operations that wait for it elsewhere: on duplicates, or for their time to come.
     borrowers: u32 = 0,
     waiting: Waiting = .{},
 };
@@ -102,11 +102,27 @@ pub const Descriptors = struct {
         return if (descriptors.find(fd)) |descriptor| descriptor.is_non_blocking else false;
     }
 
+    /// An operation on it waits, and is not in its list.
+    pub fn wait_apart(descriptors: *Descriptors, fd: i32) bool {
+        if (fd < 0) return false;
+        descriptors.grow(fd) catch return false; // then a cancel by it misses one
+        descriptors.find(fd).?.borrowers += 1;
+        return true;
+    }
+
+    pub fn end_apart(descriptors: *Descriptors, fd: i32) void {
+        descriptors.find(fd).?.borrowers -= 1;
+    }
+
     /// A duplicate for an operation that waits; negative where no number is free.
     pub fn lend(descriptors: *Descriptors, fd: i32) i32 {
-        descriptors.grow(fd) catch return system.errno.nomem;
         const duplicate = system.duplicate(fd);
-        if (duplicate >= 0) descriptors.find(fd).?.borrowers += 1;
+        if (duplicate < 0) return duplicate;
+        descriptors.grow(fd) catch {
+            system.close(duplicate);
+            return system.errno.nomem;
+        };
+        descriptors.find(fd).?.borrowers += 1;
         return duplicate;
     }
 
@@ -205,14 +221,13 @@ pub const Descriptors = struct {
         return Waiting.after(operation);
     }
 
-    /// After an event: interest in it that nobody has any more is taken back, errors and hang-ups
-    /// included, which cannot be left out otherwise.
-    pub fn settle(descriptors: *Descriptors, tag: Tag, events: u32) void {
+    /// After an event that nobody waited for: the interest is taken back. Errors and hang-ups,
+    /// which cannot be left out, only end with the place in the set.
+    pub fn settle(descriptors: *Descriptors, tag: Tag) void {
         const descriptor = descriptors.find(tag.fd) orelse return;
         if (descriptor.generation != tag.generation or descriptor.interest == 0) return;
         const still = wanted(descriptor);
         if (still == 0) return descriptors.leave(tag.fd, descriptor);
-        if (events & descriptor.interest & ~still == 0) return;
         // A refusal leaves it as it is: it fires again, and is tried again.
         _ = descriptors.enter(tag.fd, descriptor, still);
     }

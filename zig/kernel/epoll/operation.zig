@@ -29,6 +29,8 @@ pub const Operation = struct {
     /// It works on duplicates of its descriptors, made when it first waited.
     holds: bool,
     holds_source: bool,
+    /// It waits for a time, and its descriptor knows of it.
+    is_apart: bool,
     /// A FIFO that is open, but not yet at its other end; or -1.
     opened: i32,
     /// The number under which epoll watches what it waits for, or -1.
@@ -131,6 +133,7 @@ pub const Pool = struct {
             .named_source = -1,
             .holds = false,
             .holds_source = false,
+            .is_apart = false,
             .opened = -1,
             .watched = -1,
             .interest = 0,

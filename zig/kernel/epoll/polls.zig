@@ -22,6 +22,7 @@ pub fn poll(kernel: *Epoll, operation: *Operation) Outcome {
     const multishot = sqe.len & system.sqe_flag.poll_multishot != 0;
     const mask = sqe.rw_flags & poll_mask;
     if (sqe.len & ~system.sqe_flag.poll_multishot != 0) return .{ .done = errno.inval };
+    if (sqe.fd < 0) return .{ .done = errno.badf }; // which poll(2) passes over
     const events = if (operation.watched >= 0)
         operation.events & (mask | always)
     else
