@@ -54,5 +54,6 @@ test {
     _ = @import("testing/pattern.zig");
     _ = @import("testing/proxied_tests.zig");
     _ = @import("testing/schedules.zig");
+    _ = @import("testing/send_tests.zig");
     _ = @import("testing/stream.zig");
 }
