@@ -3,10 +3,11 @@
 // Every socket here is made by the ring itself, on this machine, with port 0.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, readFileSync, readlinkSync, writeSync } from "node:fs";
 import { BufferPool, prepare, Ring, type WatchEvent } from "../ts/index.ts";
 import { rejected, SOCKET_KINDS, thrown } from "./support/operations.ts";
-import { until } from "./support/until.ts";
+import { eventfd } from "./support/descriptors.ts";
+import { turns, until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
 
@@ -30,6 +31,11 @@ async function pair(ring: Ring) {
     reset: () => (open.delete(client), client),
     [Symbol.dispose]: () => open.forEach((fd) => closeSync(fd)),
   };
+}
+
+/** Adds to an eventfd's counter, eventfd(2). */
+function write(bell: number, value: bigint): void {
+  writeSync(bell, new Uint8Array(BigUint64Array.of(value).buffer));
 }
 
 const text = (bytes: Uint8Array = new Uint8Array()) => Buffer.from(bytes).toString();
@@ -274,6 +280,30 @@ describe("a watch", () => {
     await until(() => seen.some(({ error }) => error));
     const last = seen.find(({ error }) => error);
     expect([last?.hangUp, last?.fd, watch.active]).toEqual([true, both.server, true]);
+  });
+
+  test("hears every write to an eventfd while the ring sleeps in Bun's loop", async () => {
+    await using ring = new Ring();
+    const bell = eventfd();
+    let seen = 0;
+    using watch = ring.watch(bell, "read", null, () => seen++);
+    for (let round = 1; round <= 5; round++) {
+      await turns(20); // dry ones: the ring is asleep, only its wake fd can tell it
+      write(bell, 1n);
+      await until(() => seen === round);
+    }
+    watch.remove();
+    for (let round = 1; round <= 3; round++) {
+      const counter = new BigUint64Array(1);
+      const reading = ring.read(bell, counter);
+      if (round > 1) {
+        await turns(20);
+        write(bell, BigInt(round));
+      }
+      await reading;
+      expect(counter[0]).toBe(round === 1 ? 5n : BigInt(round));
+    }
+    closeSync(bell);
   });
 
   test("of what cannot be polled ends with an error", async () => {

@@ -69,6 +69,8 @@ pub const Engine = struct {
     transfers: transfer.Pool,
     settled: submission.Settled,
     counts: submission.Counts = .{},
+    /// Something completed that may have used the wake fd up (`seam.Contract.arm`).
+    wake_stale: bool = false,
     /// Kinds that are done by plain system calls: masked, or unknown to the ring.
     plain_kinds: memory.Kinds = .initEmpty(),
     registered_buffers: registration.Registration = .{},
@@ -415,7 +417,8 @@ pub const Engine = struct {
         // Before the kernel's own barrier, and pairs with the load in `rings.buffer_released`.
         const waiting = engine.parked.count + engine.full_count;
         @atomicStore(u32, &engine.control.waiting, waiting, .seq_cst);
-        const ready = engine.kernel.arm();
+        const ready = engine.kernel.arm(engine.wake_stale);
+        if (!ready) engine.wake_stale = false;
         return @intFromBool(engine.posts.sleep(.in_loop) or ready or engine.has_work());
     }
 

@@ -112,8 +112,9 @@ fn Contract(comptime Self: type) type {
         supports: fn (*const Self, opcode: Op) bool,
         /// Performs an entry by a plain system call: the result that its CQE would have.
         plain: fn (*Self, entry: *const Sqe) i32,
-        /// Lets the wake fd signal. True: there is work already, do not sleep.
-        arm: fn (*Self) bool,
+        /// Lets the wake fd signal. True: there is work already, do not sleep. `renew`: since the
+        /// last call something completed that a write to an eventfd may have caused.
+        arm: fn (*Self, renew: bool) bool,
         disarm: fn (*Self) void,
         /// A non-blocking eventfd, readable when an armed ring has work.
         wake_fd: fn (*const Self) i32,
@@ -298,9 +299,9 @@ pub const Kernel = union(enum) {
         };
     }
 
-    pub fn arm(kernel: *Kernel) bool {
+    pub fn arm(kernel: *Kernel, renew: bool) bool {
         return switch (kernel.*) {
-            inline else => |*self| direct(self).arm(),
+            inline else => |*self| direct(self).arm(renew),
         };
     }
 

@@ -137,6 +137,7 @@ pub const Posts = struct {
 
     /// Somebody rang: `collect` sees what for.
     pub fn on_bell(posts: *Posts, engine: *Engine, cqe: *const seam.Cqe) void {
+        engine.wake_stale = true;
         if (posts.poll_fd < 0 or cqe.flags & seam.cqe_flag.more != 0) return;
         posts.poll = .idle; // an end without a failure is armed again
         if (cqe.res >= 0 or cqe.res == errno.canceled) return;

@@ -172,6 +172,7 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     const self = engine.operations.find(user_data.slot, user_data.generation) orelse
         return engine.stale(cqe);
     const more = cqe.flags & seam.cqe_flag.more != 0;
+    if (may_follow_eventfd(self, cqe.res)) engine.wake_stale = true;
     engine.record(.completion, user_data.slot, result_of(self, cqe.res), 0, @intFromBool(more));
     if (more) return;
     if (self.stage == .submitted) count_latency(self, engine);
@@ -180,6 +181,15 @@ pub fn settle(engine: *Engine, user_data: slots.UserData, cqe: *const seam.Cqe) 
     release_successor(self, engine);
     registration.operation_done(engine, self);
     retire(engine, self, user_data.slot);
+}
+
+/// A poll may have waited for an eventfd, alone or within an epoll; a read of one gives 8 bytes.
+fn may_follow_eventfd(self: *const Operation, result: i32) bool {
+    return switch (self.kind) {
+        .poll => true,
+        .read, .readv => result == @sizeOf(u64),
+        else => false,
+    };
 }
 
 /// Descriptors that came with a message and that JavaScript did not take.

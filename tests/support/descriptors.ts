@@ -77,9 +77,17 @@ function rowOf(localPort: number, remotePort: number): string[] {
 }
 
 const { symbols: libc } = dlopen("libc.so.6", {
+  eventfd: { args: ["u32", "i32"], returns: "i32" },
   getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
 });
+
+/** A blocking counter of the caller's to close: eventfd(2). */
+export function eventfd(): number {
+  const descriptor = libc.eventfd(0, 0);
+  if (descriptor < 0) throw new Error("eventfd failed");
+  return descriptor;
+}
 
 export const SOL_SOCKET = 1;
 export const SO_KEEPALIVE = 9;

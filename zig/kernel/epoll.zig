@@ -374,7 +374,7 @@ pub const Epoll = struct {
 
     // Sleep ------------------------------------------------------------------------------------
 
-    pub fn arm(self: *Epoll) bool {
+    pub fn arm(self: *Epoll, _: bool) bool {
         if (self.completions.count > 0 or !self.events.is_empty()) return true;
         if (self.wake.event_fd < 0) return self.ready(); // whoever sleeps has a clock of his own
         self.wake.set_timer(self.timers.nearest() orelse 0);

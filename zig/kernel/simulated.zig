@@ -411,7 +411,7 @@ pub const Simulated = struct {
         return system_calls.plain(kernel, entry);
     }
 
-    pub fn arm(kernel: *Simulated) bool {
+    pub fn arm(kernel: *Simulated, _: bool) bool {
         return kernel.ready();
     }
 

@@ -407,12 +407,20 @@ pub const Uring = struct {
         return @import("plain.zig").perform(entry);
     }
 
-    pub fn arm(ring: *Uring) bool {
+    pub fn arm(ring: *Uring, renew: bool) bool {
+        // What completes inside of a write to an eventfd is signalled by a deferred call that one
+        // registration gets once (the bit that says it is on its way is never cleared: Linux 6.18).
+        if (renew and ring.renew_event_fd() < 0) return true; // nobody would be woken
         @atomicStore(u32, ring.cq_flags, 0, .monotonic);
         // Full barrier: the store above must be visible before the checks below are read, else a
         // completion could miss both (the kernel reads cq_flags after an atomic on its own list).
         system.full_fence();
         return ring.ready();
+    }
+
+    fn renew_event_fd(ring: *Uring) i32 {
+        _ = ring.register(.UNREGISTER_EVENTFD, null, 0); // ENXIO after a failure of the next line
+        return ring.register(.REGISTER_EVENTFD, &ring.event_fd, 1);
     }
 
     pub fn disarm(ring: *Uring) void {
