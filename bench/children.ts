@@ -15,7 +15,7 @@ const startMs = 10_000;
 export interface Server {
   pid: number;
   port: number;
-  stop(): Promise<void>;
+  stop(signal?: "SIGKILL" | "SIGTERM"): Promise<void>;
 }
 
 /** Starts `command`, which asks for any free port, and waits until it says where it listens. */
@@ -25,8 +25,8 @@ export async function startServer(command: readonly string[]): Promise<Server> {
   return {
     pid: child.pid,
     port,
-    async stop() {
-      child.kill("SIGKILL");
+    async stop(signal = "SIGKILL") {
+      child.kill(signal);
       await child.exited;
     },
   };

@@ -2,10 +2,17 @@
 //
 // It picks the trial, reads the options and ends with one clear line when something is wrong.
 import { killAll } from "./children.ts";
-import { OptionError, parseOptions } from "./options.ts";
+import { OptionError, parseOptions, type Options } from "./options.ts";
+import * as beside from "./trials/beside.ts";
 import * as echo from "./trials/echo.ts";
 
-const trials: Record<string, typeof echo> = { echo };
+interface Trial {
+  summary: string;
+  driverNames: readonly string[];
+  run(options: Options): Promise<void>;
+}
+
+const trials: Record<string, Trial> = { echo, beside };
 
 const usage = `bun bench/run.ts TRIAL [options]
 
