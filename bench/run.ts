@@ -4,6 +4,7 @@
 import { killAll } from "./children.ts";
 import { OptionError, parseOptions, type Options } from "./options.ts";
 import * as beside from "./trials/beside.ts";
+import * as copy from "./trials/copy.ts";
 import * as echo from "./trials/echo.ts";
 
 interface Trial {
@@ -12,7 +13,7 @@ interface Trial {
   run(options: Options): Promise<void>;
 }
 
-const trials: Record<string, Trial> = { echo, beside };
+const trials: Record<string, Trial> = { echo, beside, copy };
 
 const usage = `bun bench/run.ts TRIAL [options]
 
