@@ -51,7 +51,7 @@ const ways: Record<string, (plan: Plan) => Promise<void>> = {
   },
 
   async node_fs_sync({ from, to, block }) {
-    const source = openSync(from);
+    const source = openSync(from, "r");
     const target = openSync(to, "w");
     const buffer = new Uint8Array(block);
     let bytes: number;
