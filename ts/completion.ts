@@ -17,6 +17,8 @@ export interface ConnectionReceiver {
   readonly generation: number;
   onOpen(): HandlerResult;
   onData(offset: number, length: number, buffer: number): HandlerResult;
+  /** So many descriptors come with the bytes of the next record. */
+  onDescriptors(count: number): void;
   onDrain(): HandlerResult;
   onEnd(): HandlerResult;
   /** All was forwarded that there will be, or the target is lost. */
@@ -236,6 +238,8 @@ function deliver(
       return receiver.onOpen();
     case Event.end:
       return receiver.onEnd();
+    case Event.descriptors:
+      return receiver.onDescriptors(result);
     case Event.forwarded:
       return receiver.onForwarded(result);
     case Event.timeout:

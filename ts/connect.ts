@@ -27,7 +27,7 @@ import {
   type SharedOptions,
   type SocketHandler,
 } from "./handlers.ts";
-import { readRing } from "./listen.ts";
+import { checkPassing, readRing } from "./listen.ts";
 import { writeAddress, type NumericAddress } from "./memory.ts";
 import { native } from "./native.ts";
 import type { Ring } from "./ring.ts";
@@ -71,6 +71,7 @@ export function connect<Data = undefined, Type extends BinaryType = "buffer">(
   }
   const handlers = readHandlers("connect", options.socket, options);
   const place = readPlace("connect", options, withoutTls);
+  checkPassing("connect", handlers, place);
   const route = readRoute(options);
   const ring = readRing("connect", options.ring);
   const attempt = new Attempt<Data>(ring, place, route);

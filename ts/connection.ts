@@ -104,6 +104,9 @@ export abstract class Connection<Data> implements ConnectionReceiver {
     return data(this, (binaryType === "arraybuffer" ? copy.buffer : copy));
   }
 
+  /** @internal Descriptors, with the bytes of the next record. */
+  abstract onDescriptors(count: number): void;
+
   /** @internal */
   onDrain(): HandlerResult {
     return this.handlers.drain?.(this);

@@ -64,6 +64,11 @@ export interface SharedOptions {
    * Default: the ring's `zeroCopyThreshold`.
    */
   zeroCopyThreshold?: number;
+  /**
+   * Descriptors that a peer sends over a Unix socket are received, for `takeDescriptors`; without
+   * it the kernel closes them. Default false. unix(7), SCM_RIGHTS
+   */
+  passDescriptors?: boolean;
 }
 
 /** Handlers after checking, the same shape for every user. */
@@ -82,6 +87,7 @@ export interface Handlers {
   /** 0 where the ring's holds. */
   readonly highWaterMark: number;
   readonly zeroCopyMin: number;
+  readonly passDescriptors: boolean;
 }
 type Handler = ((socket: unknown) => Handled) | undefined;
 
@@ -98,14 +104,17 @@ export function readHandlers(
   options: SharedOptions,
 ): Handlers {
   const { allowHalfOpen = false, closeTimeout = CLOSE_TIMEOUT_MS, highWaterMark } = options;
+  const { passDescriptors = false } = options;
   const given = readCalled(operation, socket);
   checkBoolean(operation, "allowHalfOpen", allowHalfOpen);
+  checkBoolean(operation, "passDescriptors", passDescriptors);
   checkInteger(operation, "closeTimeout", closeTimeout, 0, 0xffff_ffff);
   const mark = highWaterMark === undefined
     ? 0
     : checkInteger(operation, "highWaterMark", highWaterMark, 1, 1 << 30);
   const zeroCopyMin = readZeroCopyThreshold(operation, options.zeroCopyThreshold);
-  return { ...given, allowHalfOpen, closeTimeout, highWaterMark: mark, zeroCopyMin };
+  const checked = { allowHalfOpen, closeTimeout, highWaterMark: mark, zeroCopyMin };
+  return { ...given, ...checked, passDescriptors };
 }
 
 /** Puts other handlers in the place of all that were there. */

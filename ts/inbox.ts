@@ -23,6 +23,9 @@ export const DONE: Next = Object.freeze({ value: undefined, done: true });
 
 /** What an inbox asks of its connection. */
 export interface Inflow {
+  /** A chunk is given out; all that are here, and come, are nobody's. */
+  given(chunk: Chunk): void;
+  dropped(): void;
   /** There is no more room, or there is again. */
   full(full: boolean): void;
   /** The peer's FIN came and nothing before it waits for anybody: once. */
@@ -68,9 +71,13 @@ export class Inbox {
   }
 
   push(chunk: Chunk): void {
-    if (this.#dropped) return letGo(chunk);
+    if (this.#dropped) {
+      this.#inflow.dropped();
+      return letGo(chunk);
+    }
     const waiting = this.#waiting.shift();
     if (waiting !== undefined) {
+      this.#inflow.given(chunk);
       waiting.resolve({ value: chunk, done: false });
       return;
     }
@@ -120,6 +127,7 @@ export class Inbox {
   drop(): void {
     this.#dropped = true;
     for (const chunk of this.#chunks.slice(this.#next)) letGo(chunk);
+    this.#inflow.dropped();
     this.#chunks = [];
     this.#next = 0;
     this.#size = 0;
@@ -137,6 +145,7 @@ export class Inbox {
       this.#next = 0;
     }
     this.#size -= chunk.length;
+    this.#inflow.given(chunk);
     if (this.#size < HOLD_MAX / 2) this.#fill(false);
     return chunk;
   }

@@ -7,6 +7,7 @@
 import { OperationKind, SendFlag, SocketOption } from "./abi.ts";
 import type { RangeOptions, Source, Transferred } from "./cargo.ts";
 import { argumentError, checkBoolean, UringError } from "./errors.ts";
+import { readDescriptors } from "./message.ts";
 import { native } from "./native.ts";
 import {
   CHAIN_KIND,
@@ -32,6 +33,11 @@ export interface SendOptions extends OperationOptions {
    * waits until the peer has it, since the memory is the kernel's so long. Default true.
    */
   zeroCopy?: boolean | undefined;
+  /**
+   * Descriptors that go with the first byte over a Unix socket, at most 253; yours to close at
+   * once. The peer gets descriptors of its own for the same open files. unix(7), SCM_RIGHTS
+   */
+  descriptors?: readonly number[] | undefined;
 }
 
 export interface SendOneOptions extends SendOptions, RangeOptions {}
@@ -106,7 +112,14 @@ export abstract class Lending<Data> extends Sending<Data> {
     ring.memory.arguments.reset(-1);
     const given = signal === undefined && timeout === undefined ? NO_OPTIONS : { signal, timeout };
     const stream = { index, generation };
-    const operation = launch<T>(ring, kind, -1, cargo, given, undefined, stream);
+    cargo.passed = readDescriptors(name, options.descriptors);
+    let operation: Operation<T>;
+    try {
+      operation = launch<T>(ring, kind, -1, cargo, given, undefined, stream);
+    } catch (error) {
+      if (cargo.passed.length > 0) explain(error, name);
+      throw error;
+    }
     if (timeout !== undefined && operation.pending) {
       cargo.limit(timeout, () => void operation.cancel());
     }
@@ -144,6 +157,18 @@ export abstract class Lending<Data> extends Sending<Data> {
   #option(option: SocketOption, value: number): void {
     if (this.index < 0) return;
     native.bu_connection_option(this.ring.handle, this.index, this.generation, option, value);
+  }
+}
+
+/** What the library refuses of descriptors, in words. */
+function explain(error: unknown, name: string): void {
+  if (!(error instanceof UringError)) return;
+  if (error.code === "EOPNOTSUPP") {
+    error.message = `${name}: descriptors go over Unix sockets only`;
+  } else if (error.code === "EINVAL") {
+    error.message = `${name}: descriptors go with a byte: there are none to send`;
+  } else if (error.code === "EBADF") {
+    error.message = `${name}: one of the descriptors is not open`;
   }
 }
 

@@ -80,6 +80,7 @@ export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener
     throw argumentError("listen", "socket", expected, options.socket);
   }
   const place = readPlace("listen", options, withoutTls);
+  checkPassing("listen", handlers, place);
   const backlog = checkInteger("listen", "backlog", options.backlog ?? BACKLOG, 1, 65535);
   const flags = readFlags(options as object);
   const proxyTimeout = readProxyProtocol(options.proxyProtocol);
@@ -94,6 +95,13 @@ export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener
   }
   if (proxyTimeout > 0) awaitHeaders(ring, outcome, proxyTimeout, place.text);
   return new Listener(ring, outcome, handlers, data as Data, place);
+}
+
+/** Descriptors are received over Unix sockets; what a given descriptor is shows later. */
+export function checkPassing(operation: string, handlers: Handlers, place: Place): void {
+  if (!handlers.passDescriptors || place.unix !== null || place.fd !== null) return;
+  const expected = "left out: descriptors go over Unix sockets (`unix`) only";
+  throw argumentError(operation, "passDescriptors", expected, true);
 }
 
 /** Before the listener accepts anybody. */

@@ -63,6 +63,7 @@ export abstract class Piping<Data> extends Reading<Data> {
     pipe.native = outcome >= 0;
     this.#pipe = pipe;
     target.becomesTarget();
+    this.dropUnread();
     this.release((chunk) => this.#relay(pipe, chunk));
     signal?.addEventListener("abort", onAbort, { once: true });
     this.whenGone((failure) => this.#onSourceGone(pipe, failure));
@@ -124,6 +125,7 @@ export abstract class Piping<Data> extends Reading<Data> {
   override onData(offset: number, length: number, buffer: number): HandlerResult {
     const pipe = this.#pipe;
     if (pipe === null) return super.onData(offset, length, buffer);
+    this.dropUnread();
     this.#relay(pipe, this.ring.memory.copyBytes(offset, length));
     return undefined;
   }

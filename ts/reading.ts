@@ -5,19 +5,20 @@
 
 import { Buffer } from "node:buffer";
 import { BorrowedChunk, borrowChunk } from "./borrowed.ts";
-import { Closing } from "./closing.ts";
 import type { HandlerResult } from "./completion.ts";
 import { UringError } from "./errors.ts";
 import { DONE, Inbox, letGo, type Chunk, type Next } from "./inbox.ts";
 import type { BinaryType } from "./handlers.ts";
 import { native } from "./native.ts";
+import { Passing } from "./passing.ts";
 import { readableOf } from "./streams.ts";
 
-export abstract class Reading<Data> extends Closing<Data> implements AsyncIterable<Buffer> {
+export abstract class Reading<Data> extends Passing<Data> implements AsyncIterable<Buffer> {
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | null = null;
-  /** Asked for by the user; because the inbox is full. */
+  /** Asked for by the user; because the inbox is full, or descriptors are not taken. */
   #paused = false;
   #full = false;
+  #crowded = false;
   /** The socket's inbox, in use or not. */
   #box: Inbox | null = null;
 
@@ -73,10 +74,25 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
   }
 
   #pause(paused: boolean, full: boolean): void {
-    const before = this.#paused || this.#full;
+    const before = this.#receivesNot;
     this.#paused = paused;
     this.#full = full;
-    const now = paused || full;
+    this.#tellPause(before);
+  }
+
+  /** @internal */
+  protected override crowd(crowded: boolean): void {
+    const before = this.#receivesNot;
+    this.#crowded = crowded;
+    this.#tellPause(before);
+  }
+
+  get #receivesNot(): boolean {
+    return this.#paused || this.#full || this.#crowded;
+  }
+
+  #tellPause(before: boolean): void {
+    const now = this.#receivesNot;
     if (now === before || this.stage === "closed") return;
     const { handle, loop } = this.ring;
     native.bu_connection_pause(handle, this.index, this.generation, now ? 1 : 0);
@@ -166,6 +182,8 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
 
   #newInbox(): Inbox {
     const inbox = new Inbox({
+      given: (chunk) => this.giveWith(chunk),
+      dropped: () => this.dropUnread(),
       full: (full) => this.#pause(this.#paused, full),
       ended: () => this.outside(() => this.stage === "closed" ? undefined : super.onEnd()),
     });
@@ -182,6 +200,7 @@ export abstract class Reading<Data> extends Closing<Data> implements AsyncIterab
     const chunk = this.handlers.binaryType === "borrowed"
       ? borrowChunk(memory, keeping, offset, length, buffer)
       : memory.copyAlone(offset, length);
+    this.keepWith(chunk);
     this.#inbox().push(chunk);
   }
 

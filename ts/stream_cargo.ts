@@ -36,7 +36,9 @@ const ALL_SENT = 1;
 export abstract class StreamCargo<T> implements Cargo<T> {
   /** @internal Its time is up: what was cancelled for it says so. */
   expired = false;
-  abstract readonly input: Uint8Array | null;
+  /** @internal They go with the first byte. */
+  passed: readonly number[] = [];
+  abstract readonly payload: Uint8Array | null;
   abstract readonly buffer: unknown;
   /** Bytes to send, and those that were sent. */
   protected total = 0;
@@ -48,6 +50,14 @@ export abstract class StreamCargo<T> implements Cargo<T> {
   constructor(flags: number, sender: Sender) {
     this.#flags = flags;
     this.#sender = sender;
+  }
+
+  /** Descriptors stand before everything else. */
+  get input(): Uint8Array | null {
+    const { passed, payload } = this;
+    if (passed.length === 0) return payload;
+    const words = new Uint8Array(Int32Array.from(passed).buffer);
+    return payload === null ? words : Buffer.concat([words, payload]);
   }
 
   /** Bytes that were sent before it failed. */
@@ -65,7 +75,9 @@ export abstract class StreamCargo<T> implements Cargo<T> {
 
   board(engine: Engine, kind: string, fd: number): void {
     this.load(engine, kind, fd);
-    engine.memory.arguments.integers[WORDS.flags] = this.#flags;
+    const { integers } = engine.memory.arguments;
+    integers[WORDS.flags] = this.#flags;
+    integers[WORDS.mode] = this.passed.length;
   }
 
   land(engine: Engine, index: number, result: number): number {
@@ -107,7 +119,7 @@ export class OneBuffer<B> extends StreamCargo<Transferred<B>> {
     this.#cargo = carry(kind, buffer, options, false);
   }
 
-  get input(): Uint8Array | null {
+  get payload(): Uint8Array | null {
     return this.#cargo.input as Uint8Array | null;
   }
 
@@ -139,7 +151,7 @@ export class OneBuffer<B> extends StreamCargo<Transferred<B>> {
 
 /** Parts in order: gathered, or a chain. */
 abstract class Parts<B, T> extends StreamCargo<T> {
-  input: Uint8Array | null = null;
+  payload: Uint8Array | null = null;
   readonly #cargos: Cargo<Transferred<B>>[];
   /** Those that have their memory. */
   #boarded = 0;
@@ -175,7 +187,7 @@ abstract class Parts<B, T> extends StreamCargo<T> {
     }
     words.reset(fd);
     words.integers[WORDS.extra] = this.#cargos.length;
-    this.input = Buffer.concat([new Uint8Array(new Float64Array(pairs).buffer), ...copies]);
+    this.payload = Buffer.concat([new Uint8Array(new Float64Array(pairs).buffer), ...copies]);
   }
 
   #board(engine: Engine, cargo: Cargo<Transferred<B>>, kind: string, fd: number): void {
@@ -191,7 +203,7 @@ abstract class Parts<B, T> extends StreamCargo<T> {
   }
 
   unload(engine: Engine, index: number, result: number): void {
-    this.input = null;
+    this.payload = null;
     for (const cargo of this.#cargos.slice(0, this.#boarded)) cargo.land(engine, index, result);
   }
 

@@ -130,22 +130,25 @@ pub const Event = enum(u32) {
     /// The peer's FIN, behind everything that was forwarded and has been sent; or, with `result`
     /// below 0, the target of `bu_connection_forward` takes no more.
     forwarded = 9,
+    /// Descriptors came with the bytes of the next record: `result` of them, to be taken by
+    /// `bu_connection_descriptors` before the next turn.
+    descriptors = 10,
     /// A post: `extra` is its key, `data` the number.
-    post = 10,
+    post = 11,
     /// The same with a block of native memory: `data` is its address, `bu_block_adopt` takes it.
-    post_block = 11,
+    post_block = 12,
     /// Datagrams of one sender arrived: `result` bytes from `offset` in a buffer of the datagram
     /// pool. `extra` is that buffer in its lowest byte, bits of `DatagramFlag` in the next, and in
     /// its high half the size of each datagram but the last, or 0 if there is one. `data` is the
     /// sender: an IPv4 address as a number, times 65536, plus the port; of any other one a number
     /// that stays the same only as long as the sender does.
-    datagram = 12,
+    datagram = 13,
     /// There is room again after a send that was refused.
-    datagram_drain = 13,
+    datagram_drain = 14,
     /// An error that ends nothing, such as ICMP's answer to an earlier datagram: `result`.
-    datagram_error = 14,
+    datagram_error = 15,
     /// A datagram socket is closed and its descriptor is free. `result` is 0 or why.
-    datagram_closed = 15,
+    datagram_closed = 16,
 };
 
 pub const DatagramFlag = datagrams.DatagramFlag;
@@ -298,6 +301,8 @@ pub const SocketOption = enum(u32) {
     zero_copy_min = 17,
     /// 1: nothing leaves until it is 0 again.
     corked = 18,
+    /// Descriptors that come with the bytes are received: 1, for good.
+    descriptors = 19,
 };
 
 /// Bits of `Arguments.flags` for `bu_connection_send`.
@@ -382,7 +387,8 @@ pub const Arguments = extern struct {
     length: u32,
     /// The call's own flags: open(2), send(2), statx(2), fallocate(2) mode.
     flags: u32,
-    /// Permissions of open(2), mkdir(2); mask of statx(2), poll(2); type of socket(2).
+    /// Permissions of open(2), mkdir(2); mask of statx(2), poll(2); type of socket(2);
+    /// `bu_connection_send`: so many descriptors, as i32, come before the rest of the input.
     mode: u32,
     /// Index of a registered buffer; length of the first of two paths.
     extra: u32,
@@ -442,6 +448,8 @@ pub const Stats = extern struct {
     datagrams_truncated: f64,
     /// Descriptors that came with a message, that nobody took, and that were closed.
     descriptors_dropped: f64,
+    /// Messages of connections that lost descriptors, for want of places in this process.
+    descriptors_truncated: f64,
     connections_opened: f64,
     connections_closed: f64,
     accepts_failed: f64,

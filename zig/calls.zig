@@ -12,6 +12,7 @@ const Operation = @import("operation.zig").Operation;
 const preparation = @import("preparation.zig");
 const proxied = @import("proxied.zig");
 const forwarding = @import("forwarding.zig");
+const passing = @import("passing.zig");
 const registration = @import("registration.zig");
 const send_settling = @import("send_settling.zig");
 const send_start = @import("send_start.zig");
@@ -146,6 +147,18 @@ pub fn connection_forwarded(engine: *Engine, index: u32, generation: u32) f64 {
     return @floatFromInt(connection.forwarding.bytes);
 }
 
+pub fn connection_descriptors(
+    engine: *Engine,
+    index: u32,
+    generation: u32,
+    out: ?[*]i32,
+    room: u32,
+) i32 {
+    const connection = engine.connections.find(index, generation) orelse return errno.noent;
+    const places = out orelse return errno.inval;
+    return passing.take(connection, engine, index, places[0..room]);
+}
+
 pub fn connection_option(
     engine: *Engine,
     index: u32,
@@ -163,6 +176,7 @@ pub fn connection_option(
             sending.corked = value != 0;
             if (!sending.corked) engine.mark(index);
         },
+        .descriptors => return if (value == 1) passing.enable(connection, engine) else errno.inval,
         else => return engine.kernel.set_option(connection.fd, seam_option(asked).?, value),
     }
     return 0;
@@ -186,7 +200,7 @@ fn seam_option(option: abi.SocketOption) ?seam.Option {
         .no_delay => .no_delay,
         .keep_alive => .keep_alive,
         .type_of_service => .type_of_service,
-        .high_water_mark, .zero_copy_min, .corked => null,
+        .high_water_mark, .zero_copy_min, .corked, .descriptors => null,
     };
 }
 

@@ -14,6 +14,7 @@ const seam = @import("kernel.zig");
 const slots = @import("slots.zig");
 const deadlines = @import("deadlines.zig");
 const forwarding = @import("forwarding.zig");
+const passing = @import("passing.zig");
 const proxied = @import("proxied.zig");
 const receiving = @import("receiving.zig");
 const sending = @import("sending.zig");
@@ -55,8 +56,10 @@ pub const Connection = struct {
     dirty: slots.Link = .{},
     parked: slots.Link = .{},
     starved: slots.Link = .{},
+    laden: slots.Link = .{},
     deadline: deadlines.Deadline = .{},
     forwarding: forwarding.Forwarding = .{},
+    passing: passing.Passing = .{},
     proxy: proxied.Stage = .off,
     /// Where to connect to; the kernel reads it until the connect's CQE (I1).
     address: seam.SocketAddress = undefined,
@@ -302,6 +305,7 @@ pub const Connection = struct {
             const why = if (connection.failure < 0) connection.failure else errno.canceled;
             engine.record(.connect_failed, index, why, 0, 0);
         }
+        passing.release(connection, engine, index);
         engine.connection_gone(index);
     }
 };

@@ -18,6 +18,7 @@ const operation = @import("operation.zig");
 const submission = @import("submission.zig");
 const failure = @import("failure.zig");
 const transfer = @import("transfer.zig");
+const passing = @import("passing.zig");
 const receiving = @import("receiving.zig");
 const registration = @import("registration.zig");
 const features = @import("features.zig");
@@ -91,6 +92,7 @@ pub const Engine = struct {
     /// Connections that wait for a receive buffer, for a staging block.
     parked: slots.Queue(Connection, "parked") = .{},
     starved: slots.Queue(Connection, "starved") = .{},
+    laden: passing.Laden = .{},
     posts: posts.Posts = .{},
     /// Connections stood in line for a receive buffer when the turn began.
     crowded: bool = false,
@@ -255,6 +257,7 @@ pub const Engine = struct {
         engine.settled.release(engine); // before its slots are anybody's again
         engine.operations.recycle();
         engine.segments.recycle();
+        passing.drop_untaken(engine);
         receiving.give_back(engine);
         engine.datagrams.begin(engine);
         receiving.admit(engine);

@@ -211,6 +211,19 @@ pub export fn bu_connection_forwarded(ring: u32, index: u32, generation: u32) f6
     return calls.connection_forwarded(engine, index, generation);
 }
 
+/// Takes the descriptors that a `descriptors` record told of: their number; until the next turn.
+/// Those that are not taken until then are closed. `room`: how many `out` can hold.
+pub export fn bu_connection_descriptors(
+    ring: u32,
+    index: u32,
+    generation: u32,
+    out: ?[*]i32,
+    room: u32,
+) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.connection_descriptors(engine, index, generation, out, room);
+}
+
 pub export fn bu_connection_option(
     ring: u32,
     index: u32,

@@ -13,6 +13,7 @@ const assert = std.debug.assert;
 const seam = @import("kernel.zig");
 const buffer_ring = @import("buffer_ring.zig");
 const forwarding = @import("forwarding.zig");
+const passing = @import("passing.zig");
 const proxied = @import("proxied.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
@@ -34,6 +35,8 @@ const Form = enum(u8) {
     multishot,
     /// One into a block.
     block,
+    /// One message into a shared buffer, with the descriptors that come with it.
+    message,
 
     fn kind(form: Form) Kind {
         return if (form == .block) .receive_block else .receive;
@@ -133,7 +136,7 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
         if (receiving.full and receiving.turn == engine.counters.turns) engine.mark(index);
     }
     const wanted = !receiving.paused and !receiving.ended and !receiving.full and
-        !is_given_up(connection);
+        !connection.passing.waiting and !is_given_up(connection);
     switch (receiving.arm) {
         // Woken when buffers come back; if it is not wanted then, it stays idle.
         .parked => return true,
@@ -184,7 +187,9 @@ fn must_yield(receiving: *const Receiving, engine: *const Engine) bool {
 
 fn arm(connection: *Connection, engine: *Engine, index: u32) bool {
     const receiving = &connection.receiving;
-    const form: Form = if (receiving.large and !receiving.blocks_empty)
+    const form: Form = if (connection.passing.is_on())
+        .message
+    else if (receiving.large and !receiving.blocks_empty)
         .block
     else if (receiving.large or engine.crowded or !engine.has(.multishot_receive))
         .single
@@ -192,7 +197,10 @@ fn arm(connection: *Connection, engine: *Engine, index: u32) bool {
         .multishot;
     const sqe = engine.sqe() orelse return false;
     const user_data = Connection.tag(engine, index, form.kind());
-    socket.Receive.prepare(sqe, connection.file_of(index), .{
+    const file = connection.file_of(index);
+    if (form == .message) {
+        passing.prepare(connection, engine, sqe, file, user_data);
+    } else socket.Receive.prepare(sqe, file, .{
         .group = if (form == .block) engine.blocks.shape.group else engine.buffers.shape.group,
         .multishot = form == .multishot,
         // The kernel itself ends it where the share does; else a cancel has to.
@@ -287,7 +295,10 @@ pub fn on_receive(
             .len = len,
         };
         if (!ring.deliver(id, delivery)) return engine.stale(cqe);
-        if (len > 0) return on_data(connection, engine, index, ring, id, len);
+        if (len > 0) {
+            if (receiving.form == .message) on_message(connection, engine, index);
+            return on_data(connection, engine, index, ring, id, len);
+        }
     }
     if (cqe.res == 0) return on_end(connection, engine, index);
     if (cqe.res == errno.nobufs) {
@@ -299,6 +310,13 @@ pub fn on_receive(
     }
     if (cqe.res == errno.canceled or cqe.res == errno.intr) return;
     connection.fail(engine, index, cqe.res);
+}
+
+/// What came with bytes that go to JavaScript is told before them.
+fn on_message(connection: *Connection, engine: *Engine, index: u32) void {
+    const told = !is_given_up(connection) and connection.proxy != .awaited and
+        connection.forwarding.stage == .off;
+    passing.on_message(connection, engine, index, told);
 }
 
 fn on_data(

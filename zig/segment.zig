@@ -58,6 +58,8 @@ pub const Segment = struct {
     single: Iovec = undefined,
     /// Copied bytes and the list of parts.
     block: transfer.Block = .{},
+    /// Descriptors that go with the first byte, if any: `passing.zig`.
+    parcel: transfer.Block = .{},
     chain: send_chain.Chain = .{},
     /// Bytes of the window that is in flight.
     window: u64 = 0,

@@ -13,6 +13,7 @@ const segments = @import("segment.zig");
 const sending_file = @import("sending.zig");
 const send_chain = @import("send_chain.zig");
 const staging = @import("staging.zig");
+const passing = @import("passing.zig");
 const settling = @import("send_settling.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
@@ -66,7 +67,8 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
 /// Whether it is a send of its own, or several: a chain, or memory that is not to be copied.
 fn goes_alone(connection: *const Connection, engine: *const Engine, segment: *const Segment) bool {
     if (segment.left() == 0) return false;
-    return segment.chained or may_lend(connection, engine, segment, segment.left());
+    if (segment.chained or passing.is_laden(segment)) return true;
+    return may_lend(connection, engine, segment, segment.left());
 }
 
 fn may_lend(
@@ -181,6 +183,7 @@ fn submit_window(
     segment: *Segment,
 ) bool {
     const sending = &connection.sending;
+    if (passing.is_laden(segment)) return submit_parcel(connection, engine, index, segment);
     if (!segment.chained and segment.parts.len > 1) {
         return submit_lent_message(connection, engine, index, segment);
     }
@@ -257,6 +260,25 @@ fn submit_piece(
     const place = begin_window(segment, 1);
     const user_data = member_tag(engine, connection.sending.head, place);
     socket.Send.prepare(sqe, connection.file_of(index), piece, user_data);
+    fly(&connection.sending, engine, segment);
+    return true;
+}
+
+/// Descriptors, with the first bytes of their segment; the rest follows when these were sent.
+fn submit_parcel(
+    connection: *Connection,
+    engine: *Engine,
+    index: u32,
+    segment: *Segment,
+) bool {
+    const sqe = engine.sqe() orelse return false;
+    var list = segment.pieces();
+    const piece = list.next(segments.submission_max).?;
+    segment.window = piece.len;
+    const place = begin_window(segment, 1);
+    const user_data = member_tag(engine, connection.sending.head, place);
+    const header = passing.header(segment, piece);
+    socket.Send.prepare_message(sqe, connection.file_of(index), header, user_data);
     fly(&connection.sending, engine, segment);
     return true;
 }

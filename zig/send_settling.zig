@@ -12,6 +12,7 @@ const slots = @import("slots.zig");
 const segments = @import("segment.zig");
 const sending_file = @import("sending.zig");
 const send_chain = @import("send_chain.zig");
+const passing = @import("passing.zig");
 const submission = @import("submission.zig");
 const mutation = @import("testing/mutation.zig");
 const Connection = @import("connection.zig").Connection;
@@ -154,6 +155,7 @@ fn on_break(
         else => {},
     }
     if (segment.cancelled) return conclude(engine, slot, segment, errno.canceled);
+    if (passing.is_refused(segment, code)) return conclude(engine, slot, segment, code);
     const reports = segment.reports or mutation.is(.drop_remainder) and code == ended_short;
     if (reports) conclude(engine, slot, segment, code);
     // -ECANCELED comes from our own cancel, which has set the reason already.
@@ -200,6 +202,7 @@ fn conclude(engine: *Engine, slot: u32, segment: *Segment, result: i32) void {
 fn retire_if_free(engine: *Engine, slot: u32, segment: *Segment) void {
     if (segment.queued or segment.owner != .none or segment.chain.promised != 0) return;
     engine.transfers.release(&segment.block);
+    passing.detach(engine, segment);
     engine.segments.retire(slot);
 }
 

@@ -9,6 +9,7 @@ const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const segments = @import("segment.zig");
+const passing = @import("passing.zig");
 const send_queue = @import("send_queue.zig");
 const registration = @import("registration.zig");
 const Connection = @import("connection.zig").Connection;
@@ -43,9 +44,10 @@ pub fn start(
         .reports = has(arguments, .report_break),
         .copies = has(arguments, .copy),
     };
-    const outcome = begin(engine, slot, segment, arguments, input);
+    const outcome = load(connection, engine, slot, segment, arguments, input);
     if (outcome < 0) {
         engine.transfers.release(&segment.block);
+        passing.detach(engine, segment);
         engine.segments.retire(slot);
         return outcome;
     }
@@ -55,6 +57,31 @@ pub fn start(
 
 fn has(arguments: *const abi.Arguments, comptime flag: abi.SendFlag) bool {
     return arguments.flags >> @intFromEnum(flag) & 1 != 0;
+}
+
+/// Descriptors stand before the rest of the input.
+fn load(
+    connection: *const Connection,
+    engine: *Engine,
+    slot: u32,
+    segment: *Segment,
+    arguments: *const abi.Arguments,
+    input: []const u8,
+) i32 {
+    if (arguments.mode > abi.descriptors_max) return errno.inval;
+    const size = arguments.mode * @sizeOf(i32);
+    if (size > input.len) return errno.inval;
+    if (size > 0 and !is_unix(connection, engine)) return errno.notsup;
+    const descriptors = std.mem.bytesAsSlice(i32, input[0..size]);
+    const attached = passing.attach(engine, segment, descriptors);
+    if (attached < 0) return attached;
+    return begin(engine, slot, segment, arguments, input[size..]);
+}
+
+fn is_unix(connection: *const Connection, engine: *Engine) bool {
+    var address: seam.SocketAddress = undefined;
+    const outcome = engine.kernel.address(connection.fd, .local, &address);
+    return outcome >= 0 and address.is_unix();
 }
 
 fn begin(
@@ -72,6 +99,8 @@ fn begin(
     else
         copy(engine, segment, input);
     if (outcome < 0) return outcome;
+    // No byte, nothing that they could go with.
+    if (segment.size == 0 and !segment.parcel.is_none()) return errno.inval;
     const index = engine.operations.claim() orelse return errno.nomem;
     const operation = engine.operations.at(index);
     operation.reset(.send);

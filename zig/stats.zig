@@ -16,6 +16,7 @@ pub const Counters = struct {
     datagrams_sent: u64 = 0,
     datagrams_truncated: u64 = 0,
     descriptors_dropped: u64 = 0,
+    descriptors_truncated: u64 = 0,
     connections_opened: u64 = 0,
     connections_closed: u64 = 0,
     accepts_failed: u64 = 0,

@@ -7,6 +7,7 @@
 const std = @import("std");
 const slots = @import("slots.zig");
 const calls = @import("calls.zig");
+const passing = @import("passing.zig");
 const submission = @import("submission.zig");
 const registration = @import("registration.zig");
 const Kernel = @import("kernel.zig").Kernel;
@@ -90,6 +91,7 @@ pub fn close_descriptors(engine: *Engine, kernel: ?*Kernel) void {
         const connection = engine.connections.at(slot);
         if (connection.stage != .closing) close(kernel, connection.fd);
     }
+    passing.close_all(engine, kernel);
     const files = &engine.registered_user_files;
     for (files.entries[0..files.count]) |*entry| {
         if (registration.take_duplicate(entry)) |fd| close(kernel, fd);

@@ -51,6 +51,7 @@ test {
     _ = @import("testing/operations/schedules.zig");
     _ = @import("testing/mailbox_tests.zig");
     _ = @import("testing/offload_tests.zig");
+    _ = @import("testing/passing_tests.zig");
     _ = @import("testing/pattern.zig");
     _ = @import("testing/proxied_tests.zig");
     _ = @import("testing/schedules.zig");

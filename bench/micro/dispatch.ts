@@ -17,6 +17,7 @@ function receiver(): ConnectionReceiver {
     onData(_offset, length) {
       received += length;
     },
+    onDescriptors() {},
     onDrain() {},
     onEnd() {},
     onForwarded() {},

@@ -12,7 +12,7 @@ export const ZIG_LAYERS = [
   // Connections and operations: what they submit, and what comes of it.
   new RegExp(
     "^zig/(?:features|connection|deadlines|forwarding|receiving|send\\w+|listen|posts" +
-      "|submission|failure|proxied)\\.zig$",
+      "|submission|failure|proxied|passing)\\.zig$",
   ),
   /^zig\/datagram(?:_queue|s)?\.zig$/,
   /^zig\/engine\.zig$/,
@@ -34,7 +34,8 @@ export const SCRIPT_LAYERS = [
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
   /^ts\/(?:prepare|batch|watch|block|post|schedule|offload|offload_worker)\.ts$/,
   /^ts\/ring\.ts$/,
-  /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing|reading|piping|tls)\.ts$/,
+  /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing)\.ts$/,
+  /^ts\/(?:passing|reading|piping|tls)\.ts$/,
   /^ts\/datagram_(?:options|records|settings)\.ts$/,
   /^ts\/(?:listen|connect|socket|datagram|file|timer)\.ts$/,
   /^ts\/index\.ts$/,

@@ -124,6 +124,7 @@ pub const errno = struct {
     pub const proto = negative(.PROTO);
     pub const noprotoopt = negative(.NOPROTOOPT);
     pub const nonet = negative(.NONET);
+    pub const toomanyrefs = negative(.TOOMANYREFS);
 
     fn negative(comptime code: linux.E) i32 {
         return -@as(i32, @intFromEnum(code));
@@ -176,6 +177,8 @@ pub const socket_flag = struct {
     pub const no_signal: u32 = linux.MSG.NOSIGNAL;
     pub const dont_wait: u32 = linux.MSG.DONTWAIT;
     pub const truncated: u32 = linux.MSG.TRUNC;
+    /// Control data that came had no room: of descriptors, some are lost.
+    pub const control_truncated: u32 = linux.MSG.CTRUNC;
     /// Descriptors that come with a message are close-on-exec.
     pub const cmsg_cloexec: u32 = linux.MSG.CMSG_CLOEXEC;
     /// The type of a datagram socket.

@@ -104,6 +104,27 @@ pub const Receive = struct {
     }
 };
 
+/// recvmsg(2) of one message into a provided buffer. The header, and the control data that it
+/// names, are written with the bytes.
+pub const ReceiveMessage = struct {
+    pub fn prepare(
+        sqe: *Sqe,
+        file: File,
+        header: *kernel.MessageHeader,
+        group: kernel.BufferGroup,
+        user_data: UserData,
+    ) void {
+        sqe.opcode = .RECVMSG;
+        file.apply(sqe);
+        sqe.flags |= kernel.sqe_flag.buffer_select;
+        sqe.buf_index = @intFromEnum(group);
+        sqe.addr = @intFromPtr(header);
+        sqe.len = 1; // one header
+        sqe.rw_flags = flag.cmsg_cloexec;
+        sqe.user_data = @bitCast(user_data);
+    }
+};
+
 /// The same into a block: one completion each.
 pub const ReceiveBlock = struct {
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {

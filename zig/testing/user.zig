@@ -382,6 +382,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
         },
         .drain => try (try find(schedule, record)).on_drain(verdict, schedule.turns),
         .end => try (try find(schedule, record)).on_end(verdict),
+        .descriptors => return verdict.violation("no descriptors are passed here", .{}),
         .forwarded => return verdict.violation("nothing is forwarded here", .{}),
         .timeout => try (try find(schedule, record)).on_timeout(
             verdict,

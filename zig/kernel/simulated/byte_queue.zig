@@ -12,6 +12,8 @@ pub const ByteQueue = struct {
     len: usize = 0,
     /// All that was ever taken; what is no longer here was read or lost.
     written: u64 = 0,
+    /// All that was ever read.
+    taken: u64 = 0,
 
     pub fn space(queue: *const ByteQueue) usize {
         return queue.memory.len - queue.len;
@@ -38,6 +40,7 @@ pub const ByteQueue = struct {
         @memcpy(out[first..count], queue.memory[0 .. count - first]);
         queue.head = (queue.head + count) % queue.memory.len;
         queue.len -= count;
+        queue.taken += count;
         return count;
     }
 

@@ -59,6 +59,8 @@ pub const Faults = struct {
     datagram_refused: u16 = 0,
     datagram_whole: u16 = 0,
     datagram_answered: u16 = 0,
+    /// A descriptor that comes finds no place (MSG_CTRUNC).
+    passing: u16 = 0,
     /// A registered buffer is refused (-ENOMEM).
     buffer_set: u16 = 0,
 };

@@ -13,6 +13,7 @@ const system = @import("../linux.zig");
 const seam = @import("../../kernel.zig");
 const SocketAddress = @import("../address.zig").SocketAddress;
 const ByteQueue = @import("byte_queue.zig").ByteQueue;
+const Parcels = @import("parcels.zig").Parcels;
 const Fate = @import("fate.zig").Fate;
 const Volume = @import("volume.zig").Volume;
 pub const SocketState = @import("socket_state.zig").SocketState;
@@ -70,6 +71,8 @@ pub const Peer = struct {
     attached: bool = false,
     to_engine: ByteQueue = .{ .memory = &.{} },
     from_engine: ByteQueue = .{ .memory = &.{} },
+    parcels_to_engine: Parcels = .{},
+    parcels_from_engine: Parcels = .{},
     /// The peer sent FIN.
     half_closed: bool = false,
     /// The peer sent RST.

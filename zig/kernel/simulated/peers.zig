@@ -10,6 +10,7 @@ const errno = @import("../linux.zig").errno;
 const SocketAddress = @import("../address.zig").SocketAddress;
 const network_file = @import("network.zig");
 const Network = network_file.Network;
+const Parcel = @import("parcels.zig").Parcel;
 const none = network_file.none;
 
 /// What the peer knows of the engine's end.
@@ -80,6 +81,23 @@ pub fn send(network: *Network, id: u32, bytes: []const u8) usize {
     }
     if (peer.socket != none and network.sockets[peer.socket].state == .dead) return 0;
     return peer.to_engine.write(bytes);
+}
+
+/// The same, with files by their numbers: all of them, or nothing is sent.
+pub fn send_with(network: *Network, id: u32, bytes: []const u8, numbers: []const u64) usize {
+    const peer = &network.peers[find(network, id) orelse return 0];
+    if (peer.parcels_to_engine.is_full()) return 0;
+    var parcel: Parcel = .{ .at = peer.to_engine.written, .count = @intCast(numbers.len) };
+    @memcpy(parcel.files[0..numbers.len], numbers);
+    const sent = send(network, id, bytes);
+    if (sent > 0) peer.parcels_to_engine.push(parcel);
+    return sent;
+}
+
+/// The files that came with the bytes read so far: their numbers, of one send.
+pub fn files(network: *Network, id: u32) ?Parcel {
+    const peer = &network.peers[find(network, id) orelse return null];
+    return peer.parcels_from_engine.pop_before(peer.from_engine.taken);
 }
 
 pub fn receive(network: *Network, id: u32, out: []u8) usize {

@@ -109,7 +109,8 @@ pub const Groups = struct {
     pub fn serves(sqe: *const system.Sqe) bool {
         const group = std.enums.fromInt(BufferGroup, sqe.buf_index) orelse return false;
         return switch (group) {
-            .stream, .block => sqe.opcode == .RECV,
+            .stream => sqe.opcode == .RECV or sqe.opcode == .RECVMSG,
+            .block => sqe.opcode == .RECV,
             .datagram => sqe.opcode == .RECVMSG,
         };
     }

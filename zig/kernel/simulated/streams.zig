@@ -9,6 +9,7 @@ const seam = @import("../../kernel.zig");
 const system = @import("../linux.zig");
 const simulated = @import("../simulated.zig");
 const operations = @import("operations.zig");
+const parcels = @import("parcels.zig");
 const zero_copy = @import("zero_copy.zig");
 const Column = @import("outcomes.zig").Column;
 const Operation = operations.Operation;
@@ -86,13 +87,15 @@ pub fn receive(kernel: *Simulated, operation: *Operation) void {
         .blocked => return,
     };
     if (waiting <= 0) return finish(kernel, operation, waiting);
-    const part = kernel.fate.part(@intCast(waiting));
+    const most = parcels.bound(network, operation.socket, @intCast(waiting));
+    const part = kernel.fate.part(@intCast(most));
     const selected = provided.select().?;
     operation.total = selected.bytes.len;
     const count = network.receive(operation.socket, selected.bytes[0..@min(
         selected.bytes.len,
         part,
     )]);
+    parcels.deliver(kernel, operation);
     operation.limit -|= count; // the buffer that reaches it is filled all the same
     if (operation.limit == 0) operation.multishot = false;
     const flags = system.cqe_flag.buffer |
@@ -160,6 +163,11 @@ pub fn send(kernel: *Simulated, operation: *Operation) void {
         const refusals = [_]i32{ errno.notsup, errno.nobufs, errno.nomem };
         return finish(kernel, operation, kernel.fate.one_of(i32, &refusals));
     }
+    const prepared = parcels.prepare(kernel, operation) orelse return;
+    switch (prepared) {
+        .refused => |code| return finish(kernel, operation, code),
+        .parcel => {},
+    }
     while (operation.done < operation.total) {
         const bytes = rest_of_part(operation);
         switch (kernel.network.send(operation.socket, bytes)) {
@@ -167,6 +175,9 @@ pub fn send(kernel: *Simulated, operation: *Operation) void {
                 // A break after a part shows as the part alone; the next operation hears more (K3).
                 if (result < 0) return operations.finish_partly(kernel, operation, result);
                 const taken: usize = @intCast(result);
+                if (operation.done == 0) {
+                    parcels.send(&kernel.network, operation.socket, prepared.parcel);
+                }
                 operation.hash.update(bytes[0..taken]);
                 operation.done += taken;
                 if (zero_copy.is_zero_copy(operation)) zero_copy.sent(kernel, operation);
