@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x85a15e08;
+export const ABI_HASH = 0x3acf3b6c;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -701,12 +701,15 @@ export const SYMBOLS = {
   bu_ring_stats: { args: ["u32", "ptr"], returns: "i32" },
   bu_listener_open: { args: ["u32", "ptr", "u32", "u32"], returns: "i32" },
   bu_listener_adopt: { args: ["u32", "i32", "u32"], returns: "i32" },
+  bu_socket_bind: { args: ["u32", "ptr", "u32", "u32"], returns: "i32" },
+  bu_socket_name: { args: ["u32", "i32", "ptr"], returns: "i32" },
   bu_listener_fd: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_listener_address: { args: ["u32", "u32", "u32", "ptr"], returns: "i32" },
   bu_listener_proxy: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_listener_stop: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_connect: { args: ["u32", "ptr", "ptr", "u32", "u32"], returns: "i32" },
   bu_connection_adopt: { args: ["u32", "i32"], returns: "i32" },
+  bu_connection_take: { args: ["u32", "i32"], returns: "i32" },
   bu_connection_fd: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_connection_timeout: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_write: { args: ["u32", "u32", "u32", "ptr", "u32"], returns: "i32" },
@@ -774,6 +777,7 @@ export const SYMBOLS = {
   bu_buffer_lend: { args: ["u32", "u32"], returns: "i32" },
   bu_buffer_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_slab_released: { args: ["ptr", "ptr"], returns: "void" },
+  bu_rings_bury: { args: [], returns: "u32" },
   bu_abi_echo: { args: ["u32", "u32", "ptr", "ptr"], returns: "i32" },
 } as const;
 

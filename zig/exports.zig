@@ -84,6 +84,19 @@ pub export fn bu_listener_adopt(ring: u32, fd: i32, backlog: u32) i32 {
     return opening.listener_adopt(engine, fd, backlog);
 }
 
+/// A bound socket that nobody accepts from yet, for all threads: its descriptor. It listens if
+/// `backlog` is above 0; `address` becomes what was bound.
+pub export fn bu_socket_bind(ring: u32, address: *abi.Address, backlog: u32, flags: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return opening.socket_bind(engine, address, backlog, flags);
+}
+
+/// What a socket of anybody's is bound to.
+pub export fn bu_socket_name(ring: u32, fd: i32, out: *abi.Address) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return opening.name_of(engine, fd, out);
+}
+
 pub export fn bu_listener_fd(ring: u32, index: u32, generation: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return calls.listener_fd(engine, index, generation);
@@ -123,6 +136,12 @@ pub export fn bu_connect(
 pub export fn bu_connection_adopt(ring: u32, fd: i32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return opening.connection_adopt(engine, fd);
+}
+
+/// The same for a copy of it: the descriptor stays the caller's.
+pub export fn bu_connection_take(ring: u32, fd: i32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return opening.connection_take(engine, fd);
 }
 
 pub export fn bu_connection_fd(ring: u32, index: u32, generation: u32) i32 {
@@ -426,6 +445,11 @@ pub export fn bu_buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void 
 /// Deallocator of the slab's ArrayBuffer; on any thread. The last one frees the ring's memory.
 pub export fn bu_slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
     rings.slab_released(bytes, context);
+}
+
+/// Closes what rings of dead threads have left: the number of such rings whose thread still runs.
+pub export fn bu_rings_bury() u32 {
+    return rings.bury_orphans();
 }
 
 /// Spreads a record into plain numbers, field by field, or fills it from them: the layout test.

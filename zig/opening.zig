@@ -26,7 +26,8 @@ pub fn listener_open(
     const target = seam.SocketAddress.from_boundary(address) orelse return errno.inval;
     const fd = engine.kernel.socket(&target);
     if (fd < 0) return fd;
-    const outcome = listener_bind(engine, fd, &target, backlog, flags);
+    const bound = bind_with(engine, fd, &target, flags);
+    const outcome = if (bound < 0) bound else engine.kernel.listen(fd, backlog);
     if (outcome < 0) {
         engine.kernel.close_fd(fd);
         return outcome;
@@ -42,13 +43,7 @@ pub fn listener_open(
     return @intCast(index);
 }
 
-fn listener_bind(
-    engine: *Engine,
-    fd: i32,
-    target: *const seam.SocketAddress,
-    backlog: u32,
-    flags: u32,
-) i32 {
+fn bind_with(engine: *Engine, fd: i32, target: *const seam.SocketAddress, flags: u32) i32 {
     const kernel = &engine.kernel;
     if (!target.is_unix()) {
         // As every server does: a port in TIME_WAIT can be bound again.
@@ -65,12 +60,51 @@ fn listener_bind(
             if (failed(kernel.set_option(fd, .no_delay, 1))) |code| return code;
         }
     }
-    if (failed(kernel.bind(fd, target))) |code| return code;
-    return kernel.listen(fd, backlog);
+    return kernel.bind(fd, target);
 }
 
 fn failed(outcome: i32) ?i32 {
     return if (outcome < 0) outcome else null;
+}
+
+/// A socket with an address that is no listener's: it listens if `backlog` is above 0. Its
+/// descriptor, which is the caller's; `address` becomes what was bound.
+pub fn socket_bind(engine: *Engine, address: *abi.Address, backlog: u32, flags: u32) i32 {
+    if (engine.fatal != 0) return engine.fatal;
+    const target = seam.SocketAddress.from_boundary(address) orelse return errno.inval;
+    const fd = engine.kernel.socket(&target);
+    if (fd < 0) return fd;
+    const outcome = settle(engine, fd, &target, address, backlog, flags);
+    if (outcome >= 0) return fd;
+    engine.kernel.close_fd(fd);
+    return outcome;
+}
+
+fn settle(
+    engine: *Engine,
+    fd: i32,
+    target: *const seam.SocketAddress,
+    address: *abi.Address,
+    backlog: u32,
+    flags: u32,
+) i32 {
+    const kernel = &engine.kernel;
+    if (failed(bind_with(engine, fd, target, flags))) |code| return code;
+    if (backlog > 0) {
+        if (failed(kernel.listen(fd, backlog))) |code| return code;
+    } else if (!target.is_unix()) {
+        // It holds the port: for those who share it (SO_REUSEPORT), and nobody else. socket(7)
+        if (failed(kernel.set_option(fd, .reuse_address, 0))) |code| return code;
+    }
+    return name_of(engine, fd, address);
+}
+
+/// What a descriptor of anybody's is bound to.
+pub fn name_of(engine: *Engine, fd: i32, out: *abi.Address) i32 {
+    var address: seam.SocketAddress = undefined;
+    if (failed(engine.kernel.address(fd, .local, &address))) |code| return code;
+    address.print(out);
+    return 0;
 }
 
 /// A socket from elsewhere: it listens, or is bound, or is given a port by listen(2).
@@ -177,5 +211,16 @@ pub fn connection_adopt(engine: *Engine, fd: i32) i32 {
     if (failed(engine.kernel.adopt(fd))) |code| return code;
     const index = begin_connection(engine, fd, 0);
     if (index >= 0) engine.connections.at(@intCast(index)).adopted = true;
+    return index;
+}
+
+/// The same for a copy of the descriptor, in one call: a thread that is terminated has taken the
+/// connection or has not, and whoever handed it over closes the original.
+pub fn connection_take(engine: *Engine, fd: i32) i32 {
+    if (engine.fatal != 0) return engine.fatal;
+    const copy = engine.kernel.duplicate(fd);
+    if (copy < 0) return copy;
+    const index = connection_adopt(engine, copy);
+    if (index < 0) engine.kernel.close_fd(copy);
     return index;
 }

@@ -74,7 +74,7 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
     const config = memory.Config.from(options) catch return errno.inval;
     if (is_forked()) return refuse_open(info, .setup_refused, errno.perm);
     if (!prepare_fork_mark()) return refuse_open(info, .out_of_memory, errno.nomem);
-    bury_orphans();
+    _ = bury_orphans();
     const ring = claim() orelse return errno.mfile;
     const index = ring_index(ring);
     const opened = switch (features.open(&config, backend)) {
@@ -246,11 +246,17 @@ pub fn slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
 }
 
 /// Rings whose slab was released on another thread, once their owner is gone: the kernel has ended
-/// their operations with the thread, or does so when the fd is closed.
-fn bury_orphans() void {
+/// their operations with the thread, or does so when the fd is closed. The number of those whose
+/// owner is still there.
+pub fn bury_orphans() u32 {
+    if (is_forked()) return 0;
+    var left: u32 = 0;
     for (&table) |*ring| {
         if (@atomicLoad(State, &ring.state, .acquire) != .orphaned) continue;
-        if (!linux.thread_is_gone(ring.owner_id)) continue;
+        if (!linux.thread_is_gone(ring.owner_id)) {
+            left += 1;
+            continue;
+        }
         // Acquire: two openers may come at once, one of them buries.
         const seen = @cmpxchgStrong(State, &ring.state, .orphaned, .claimed, .acquire, .monotonic);
         if (seen != null) continue;
@@ -267,6 +273,7 @@ fn bury_orphans() void {
         @atomicStore(State, &ring.state, .closed, .release);
         view_gone(ring);
     }
+    return left;
 }
 
 // Memory of pools ------------------------------------------------------------------------------

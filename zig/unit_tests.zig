@@ -47,6 +47,7 @@ test {
     _ = @import("testing/engine_tests.zig");
     _ = @import("testing/fork_tests.zig");
     _ = @import("testing/forwarding_tests.zig");
+    _ = @import("testing/opening_tests.zig");
     _ = @import("testing/operations/model.zig");
     _ = @import("testing/operations/schedules.zig");
     _ = @import("testing/mailbox_tests.zig");

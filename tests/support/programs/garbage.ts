@@ -51,7 +51,7 @@ for (const name of PLAIN) {
 
 // The right handle, and connections, listeners and operations that do not exist: generation 0 is
 // never given out, and no table has 2^20 slots here.
-const SECOND = /^bu_(?:connection_(?!adopt)|listener_(?:address|stop)|cancel)/;
+const SECOND = /^bu_(?:connection_(?!adopt|take)|listener_(?:address|stop)|cancel)/;
 const NAMED = PLAIN.filter((name) => SECOND.test(name));
 for (const name of NAMED) {
   for (let i = 0; i < 500; i++) {

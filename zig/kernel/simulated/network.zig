@@ -191,7 +191,8 @@ pub const Network = struct {
         const socket = network.find(fd) orelse return errno.badf;
         network.descriptors[@intCast(fd - fd_first)] = none;
         const held = network.sockets[socket].references - network.sockets[socket].places;
-        if (held > 1) network.closed_under_operation += 1;
+        const names = std.mem.count(u32, network.descriptors, &.{socket});
+        if (held > 1 + names) network.closed_under_operation += 1;
         network.drop_reference(socket);
         // The descriptor is gone whatever close(2) says.
         return if (network.fate.strikes("close")) errno.io else 0;
