@@ -22,7 +22,7 @@ function programsOf(path: string): [line: number, text: string][] {
   });
 }
 
-const DOCUMENTS = ["docs/operations.md", "docs/sending.md", "docs/posts.md"];
+const DOCUMENTS = ["docs/operations.md", "docs/sending.md", "docs/posts.md", "docs/serve.md"];
 
 describe.each(DOCUMENTS)("the programs of %s", (document) => {
   test.each(programsOf(document))("in line %d run", async (line, text) => {

@@ -170,3 +170,37 @@ describe("proxy", () => {
     expect(stderr).toContain("usage: ");
   });
 });
+
+describe("serve", () => {
+  const path = fileURLToPath(new URL("../examples/serve.ts", import.meta.url));
+
+  test("stores and answers, and ends idle sessions on SIGTERM", async () => {
+    const child = start(path, { arguments: ["--port", "0", "--workers", "1"] });
+    using _child = { [Symbol.dispose]: () => child.kill("SIGKILL") };
+    const [, where = ""] = await printed(child.stdout.getReader(), /^1 Workers on (\S+)\n/);
+    const client = net.connect({ host: "127.0.0.1", port: Number(where.split(":").at(-1)) });
+    const closed = new Promise((resolve) => client.on("close", resolve));
+    let text = "";
+    const answered = new Promise<void>((resolve) => {
+      client.on("data", (chunk: Buffer) => {
+        text += chunk;
+        if (text.split("\n").length === 5) resolve();
+      });
+    });
+    client.write("set a 1 2\nget a\nget b\ncou");
+    client.write("nt\n");
+    await answered;
+    expect(text).toBe("ok\n1 2\nnone\n1 in Worker 0\n");
+    child.kill("SIGTERM");
+    expect([await child.exited, await child.stderr.text()]).toEqual([0, ""]);
+    await closed;
+  });
+
+  test("a taken port is one clear line and exit code 1", async () => {
+    const taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const { code, stderr } = await run(path, { arguments: ["--port", String(taken.port)] });
+    taken.stop(true);
+    expect([code, stderr.trimEnd().split("\n").length]).toEqual([1, 1]);
+    expect(stderr).toContain("EADDRINUSE");
+  });
+});

@@ -87,6 +87,10 @@ export {
 } from "./ring.ts";
 export type { BackendName, FeatureName, OperationName, RingOptions } from "./ring_options.ts";
 export type { ScheduleOptions } from "./schedule.ts";
+export { serve, type Distribution, type ServeOptions, type Server } from "./serve.ts";
+export { listenFds, type ListenFd } from "./serve_activation.ts";
+export type { Service, ServiceContext, WorkerRingOptions } from "./serve_messages.ts";
+export type { ServerStats } from "./serve_stats.ts";
 export type { Socket } from "./socket.ts";
 export type { FileStatus } from "./statx.ts";
 export type { Latency, RingStats } from "./stats.ts";

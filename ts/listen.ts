@@ -72,13 +72,7 @@ export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener
   if (typeof options !== "object" || options === null) {
     throw argumentError("listen", "options", "an object", options);
   }
-  const { data, socket } = options;
-  const handlers = readHandlers("listen", socket, options);
-  const { open, data: handler, drain } = handlers;
-  if (open === undefined && handler === undefined && drain === undefined) {
-    const expected = "an object with a data, open or drain handler";
-    throw argumentError("listen", "socket", expected, options.socket);
-  }
+  const handlers = readServing("listen", options);
   const place = readPlace("listen", options, withoutTls);
   checkPassing("listen", handlers, place);
   const backlog = checkInteger("listen", "backlog", options.backlog ?? BACKLOG, 1, 65535);
@@ -94,7 +88,19 @@ export function listen<Data>(options: ListenOptions<Data, BinaryType>): Listener
       : strangerError(outcome, "listen", place.fd);
   }
   if (proxyTimeout > 0) awaitHeaders(ring, outcome, proxyTimeout, place.text);
-  return new Listener(ring, outcome, handlers, data as Data, place);
+  return new Listener(ring, outcome, handlers, options.data as Data, place);
+}
+
+/** The handlers of connections that come in. */
+export function readServing(
+  operation: string,
+  options: SharedOptions & { socket: unknown },
+): Handlers {
+  const handlers = readHandlers(operation, options.socket, options);
+  const { open, data, drain } = handlers;
+  if (open !== undefined || data !== undefined || drain !== undefined) return handlers;
+  const expected = "an object with a data, open or drain handler";
+  throw argumentError(operation, "socket", expected, options.socket);
 }
 
 /** Descriptors are received over Unix sockets; what a given descriptor is shows later. */

@@ -270,7 +270,12 @@ export function writeAddress(address: NumericAddress): Uint8Array {
 /** Reads an `Address` record that a call has filled, or null if it returned an error. */
 export function readAddress(call: (out: Uint8Array) => number): NumericAddress | null {
   const buffer = new ArrayBuffer(ADDRESS_SIZE);
-  if (call(new Uint8Array(buffer)) < 0) return null;
+  const record = new Uint8Array(buffer);
+  return call(record) < 0 ? null : readWrittenAddress(record);
+}
+
+/** The address in a record that a call has changed. */
+export function readWrittenAddress({ buffer }: Uint8Array): NumericAddress {
   const words = new Uint32Array(buffer);
   const length = words[ADDRESS_WORDS.text_len] ?? 0;
   const names = Object.keys(Family) as (keyof typeof Family)[];

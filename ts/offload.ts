@@ -10,6 +10,7 @@
 import { deserialize, serialize } from "bun:jsc";
 import { availableParallelism } from "node:os";
 import { ERRNO, OperationKind, RECORD_SIZE, RECORD_WORDS } from "./abi.ts";
+import { reviveError, type DescribedError } from "./described_error.ts";
 import type { Engine } from "./engine.ts";
 import { argumentError, submissionError, UringError } from "./errors.ts";
 import { adoptBlock } from "./memory.ts";
@@ -46,14 +47,6 @@ export interface Order {
 
 /** What comes back, serialised. */
 export type Outcome = { value: unknown } | { thrown: unknown } | { error: DescribedError };
-
-/** An error with what a structured clone would lose. */
-export interface DescribedError {
-  name: string;
-  message: string;
-  stack: string | undefined;
-  properties: Record<string, unknown>;
-}
 
 /** Jobs are for work that takes milliseconds: more threads than CPUs wait for each other. */
 const WORKERS_MAX_DEFAULT = 4;
@@ -93,7 +86,7 @@ class Job<T> implements Cargo<T> {
       this.#value = outcome.value as T;
       return 0;
     }
-    this.fail("error" in outcome ? revive(outcome.error) : outcome.thrown);
+    this.fail("error" in outcome ? reviveError(outcome.error) : outcome.thrown);
     return -ERRNO.EIO;
   }
 
@@ -123,18 +116,6 @@ function readOutcome(engine: Engine): Outcome {
   } finally {
     bytes.transfer(0);
   }
-}
-
-/** Classes that a thrown error gets back; another one is an Error with its name. */
-const ERRORS = [EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError];
-
-function revive({ name, message, stack, properties }: DescribedError): Error {
-  const known = ERRORS.find((candidate) => candidate.name === name) ?? Error;
-  const error = new known(message);
-  Object.assign(error, properties);
-  Object.defineProperty(error, "name", { value: name, configurable: true, writable: true });
-  Object.defineProperty(error, "stack", { value: stack, configurable: true, writable: true });
-  return error;
 }
 
 class Offloaded<T> extends Operation<T> {

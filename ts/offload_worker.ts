@@ -7,8 +7,9 @@
 import { deserialize, serialize } from "bun:jsc";
 import { ERRNO } from "./abi.ts";
 import { NativeBlock } from "./block.ts";
+import { describeError } from "./described_error.ts";
 import { native } from "./native.ts";
-import type { DescribedError, Order, Outcome } from "./offload.ts";
+import type { Order, Outcome } from "./offload.ts";
 
 declare const self: Worker;
 
@@ -61,29 +62,10 @@ function pack(outcome: Outcome): Uint8Array {
 
 function packFailure(thrown: unknown): Uint8Array {
   try {
-    return pack(thrown instanceof Error ? { error: describe(thrown) } : { thrown });
+    return pack(thrown instanceof Error ? { error: describeError(thrown) } : { thrown });
   } catch {
     // What it threw cannot be cloned: at least its text can.
-    return pack({ error: describe(new Error(String(thrown))) });
-  }
-}
-
-function describe(error: Error): DescribedError {
-  const { name, message, stack } = error;
-  const properties: Record<string, unknown> = {};
-  const { cause } = error;
-  for (const [key, value] of Object.entries({ ...error, ...(cause !== undefined && { cause }) })) {
-    if (isClonable(value)) properties[key] = value;
-  }
-  return { name, message, stack, properties };
-}
-
-function isClonable(value: unknown): boolean {
-  try {
-    serialize(value);
-    return true;
-  } catch {
-    return false;
+    return pack({ error: describeError(String(thrown)) });
   }
 }
 

@@ -25,7 +25,7 @@ export const ZIG_LAYERS = [
 
 export const SCRIPT_LAYERS = [
   /^ts\/abi\.ts$/,
-  /^ts\/errors\.ts$/,
+  /^ts\/(?:errors|described_error)\.ts$/,
   /^ts\/(?:ring_options|native|memory|address|proxy_protocol)\.ts$/,
   /^ts\/(?:completion|loans|buffer|borrowed|stats)\.ts$/,
   /^ts\/(?:operation|reaction|registered|cargo|stream_cargo|message|vectors|statx)\.ts$/,
@@ -38,5 +38,6 @@ export const SCRIPT_LAYERS = [
   /^ts\/(?:passing|reading|piping|tls)\.ts$/,
   /^ts\/datagram_(?:options|records|settings)\.ts$/,
   /^ts\/(?:listen|connect|socket|datagram|file|timer)\.ts$/,
+  /^ts\/serve\w*\.ts$/,
   /^ts\/index\.ts$/,
 ];
