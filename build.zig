@@ -27,6 +27,7 @@ pub fn build(b: *std.Build) void {
     const abi_step = add_abi(b);
     b.getInstallStep().dependOn(abi_step);
     add_tests(modules);
+    add_simulation(modules);
 
     const format = b.addFmt(.{ .paths = &.{ "zig", "build.zig" }, .check = true });
     b.step("fmt", "Check the formatting of all Zig files").dependOn(&format.step);
@@ -80,6 +81,28 @@ fn add_tests(modules: Modules) void {
     run.stdio = .inherit;
     if (b.args) |arguments| run.addArgs(arguments);
     b.step("test", "Run the unit tests; -- [--seed=N] [part of a name]").dependOn(&run.step);
+}
+
+/// The schedules for as long as one likes, at the speed that the library has.
+fn add_simulation(modules: Modules) void {
+    const b = modules.b;
+    const simulation = b.addTest(.{
+        .name = "simulate",
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("zig/simulate.zig"),
+            .target = modules.target,
+            .optimize = modules.optimize,
+            .link_libc = false,
+        }),
+        .test_runner = .{ .path = b.path("zig/testing/runner.zig"), .mode = .simple },
+        .filters = &.{"simulate.test.simulate"},
+        .use_llvm = true,
+    });
+    const run = b.addRunArtifact(simulation);
+    run.stdio = .inherit;
+    if (b.args) |arguments| run.addArgs(arguments);
+    const help = "Run the schedules; -- --events=N [--seed=N] [--kind=KIND] [--bug=NAME]";
+    b.step("simulate", help).dependOn(&run.step);
 }
 
 /// Generates ts/abi.ts: the program is built for this machine, whatever the library is built for.

@@ -3,6 +3,7 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Ring, type BorrowedChunk, type RingOptions, type Socket } from "../ts/index.ts";
+import { features } from "./support/backend.ts";
 import { thrown } from "./support/operations.ts";
 import { pair, writeAll, type Pair } from "./support/pair.ts";
 import { seeded, type Random } from "./support/random.ts";
@@ -176,7 +177,9 @@ describe("a borrowed chunk", () => {
     expect(kept.filter((chunk) => chunk.length === 0)).toEqual(lent);
   });
 
-  test("in a large block is kept like any other", async () => {
+  // Single receives take a buffer at a time, which never is much.
+  const large = test.if(features.has("multishot_receive"));
+  large("in a large block is kept like any other", async () => {
     await using own = await borrower({ holdBytes: 32768, holdBuffers: 2 });
     const bytes = Buffer.alloc(2 << 20, 9);
     let block: BorrowedChunk | undefined;
@@ -186,7 +189,8 @@ describe("a borrowed chunk", () => {
     void writeAll(own.both.client, own.both.atClient, bytes);
     await until(() => block !== undefined);
     expect(filledWith(block as BorrowedChunk, 9)).toBe(true);
-    expect(own.ring.stats().receive_blocks_free).toBe(15);
+    // The next one may be full before this one counts in the share.
+    await until(() => own.ring.stats().receive_blocks_free === 15);
     block?.release();
     await until(() => own.ring.stats().receive_blocks_free === 16);
   });
@@ -394,19 +398,21 @@ test("no stale view ever shows another connection's bytes", async () => {
       }
     });
     let over = false;
+    let emptied = 0;
     const sent = Promise.all(sending).finally(() => void (over = true));
     while (!over) {
       await turn();
       // A view is empty, or shows the bytes of its own connection.
       for (const { view, byte } of stale) {
         expect(view.length === 0 || filledWith(view, byte)).toBe(true);
+        emptied += Number(view.length === 0);
       }
       while (stale.length > 40) stale.splice(random.between(0, 40), 1)[0]?.release();
       if (random.chance(0.05)) Bun.gc(true);
     }
     await sent;
     expect(handled).toBeGreaterThan(200);
-    expect(stale.some(({ view }) => view.length === 0)).toBe(true);
+    expect(emptied).toBeGreaterThan(0);
     for (const both of connections) both[Symbol.dispose]();
   });
 });

@@ -83,7 +83,8 @@ test.each(NAMES)("many of one and of mixed sizes arrive in order, singly: %s", a
     sizes.length, sizes.length, 0,
   ]);
   if (disable.includes("udp_gso")) expect(sqes).toBeGreaterThan(sizes.length);
-  else expect(sqes).toBeLessThan(sizes.length);
+  // Single receives take an SQE each, also of what came together.
+  else if (ring.features.has("multishot_recvmsg")) expect(sqes).toBeLessThan(sizes.length);
 });
 
 test.each(NAMES)("each datagram has its own sender, however they mix: %s", async (name) => {
@@ -175,7 +176,8 @@ test("many of one size to one place cost few submissions and completions", async
   expect(sender.sendMany(Array.from({ length: 640 }, (_, i) => numbered(i, 64)))).toBe(640);
   await inbox.received(640);
   const { sqes, cqes } = ring.stats();
-  expect(sqes).toBeLessThan(20); // ten messages of 64, and a receive each
+  // Ten messages of 64, and a receive for each, single ones one more.
+  expect(sqes).toBeLessThan(ring.features.has("multishot_recvmsg") ? 20 : 30);
   expect(cqes).toBeLessThan(30);
 });
 

@@ -8,6 +8,7 @@ import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs
 import { join } from "node:path";
 import { OperationKind } from "../ts/abi.ts";
 import { BufferPool, prepare, Ring, type OperationName } from "../ts/index.ts";
+import { missing } from "./support/backend.ts";
 import { answer, program } from "./support/child.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { folder } from "./support/folder.ts";
@@ -136,8 +137,8 @@ describe.each(["ring", "plain"] as const)("by way of the %s, an operation", (way
     await run(ring);
     const { ring: through, plain } = ring.operationCount(kind);
     expect({ through: through > 0, plain: plain > 0 }).toEqual({
-      through: way === "ring",
-      plain: way === "plain",
+      through: way === "ring" && !missing.has(kind),
+      plain: way === "plain" || missing.has(kind),
     });
   });
 });

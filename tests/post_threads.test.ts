@@ -8,7 +8,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { NativeBlock, Ring } from "../ts/index.ts";
 import { native } from "../ts/native.ts";
-import { backend } from "./support/backend.ts";
+import { backend, features } from "./support/backend.ts";
 import { answer, program } from "./support/child.ts";
 import { file } from "./support/operations.ts";
 import type { Task } from "./support/programs/posting_worker.ts";
@@ -24,11 +24,9 @@ interface Flood {
 const KINDS: [string, Record<string, string>][] = [
   ["the epoll twin", { BUN_URING_BACKEND: "epoll" }],
 ];
-if (backend === "uring") {
-  KINDS.push(
-    ["an eventfd as doorbell", {}],
-    ["messages of MSG_RING", { BUN_URING_DISABLE: "doorbell" }],
-  );
+if (backend === "uring") KINDS.push(["an eventfd as doorbell", {}]);
+if (features.has("msg_ring")) {
+  KINDS.push(["messages of MSG_RING", { BUN_URING_DISABLE: "doorbell" }]);
 }
 
 describe.each(KINDS)("with %s", (_name, env) => {

@@ -3,7 +3,7 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Ring, type BorrowedChunk, type RingOptions, type Socket } from "../ts/index.ts";
-import { backend } from "./support/backend.ts";
+import { backend, features } from "./support/backend.ts";
 import { thrown } from "./support/operations.ts";
 import { pair, writeAll, type Pair } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
@@ -95,7 +95,9 @@ describe("a paused socket", () => {
     await fill(both);
     const { bytes_received: received } = ring.stats();
     expect(delivered).toBeGreaterThan(0);
-    expect(received - delivered).toBeLessThanOrEqual(64 * KIB);
+    // Without the kernel's own limit it has handed over what the socket held.
+    const most = ring.features.has("receive_limit") ? 64 * KIB : MIB;
+    expect(received - delivered).toBeLessThanOrEqual(most);
   });
 
   test("hears of the end after it was resumed, behind the bytes before it", async () => {
@@ -247,7 +249,9 @@ describe("a connection that holds its share", () => {
     for (const chunk of own.kept) chunk.release();
   });
 
-  test("receives nothing while it keeps one large block", async () => {
+  // Single receives take a buffer at a time, which never is much.
+  const large = test.if(features.has("multishot_receive"));
+  large("receives nothing while it keeps one large block", async () => {
     await using own = await keeping({ holdBytes: 64 * KIB });
     await fill(own.both);
     const { ring, kept } = own;
@@ -257,7 +261,8 @@ describe("a connection that holds its share", () => {
     }
     await turns(50);
     const { bytes_received: stopped, receive_blocks_free: free } = ring.stats();
-    expect(free).toBe(15);
+    // Without the kernel's own limit the next one may be full before this one counts.
+    expect(free).toBeWithin(ring.features.has("receive_limit") ? 15 : 14, 16);
     await turns(50);
     expect(ring.stats().bytes_received).toBe(stopped);
     for (const chunk of kept.splice(0)) chunk.release();

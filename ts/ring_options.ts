@@ -1,12 +1,14 @@
 // The options of a ring: checked, turned into the library's words; why a ring was refused.
 //
 // Names in `disable` and in BUN_URING_DISABLE are features, which are treated as refused by the
-// kernel, or operations, which then are done by plain system calls with the same result.
+// kernel, operations, which then are done by plain system calls with the same result, or releases
+// of Linux, which mask what came later.
 // BUN_URING_BACKEND is for rings whose options name no backend.
 
 import { Backend, ERRNO, Feature, OperationKind, Reason } from "./abi.ts";
 import { argumentError, checkInteger, codeOf, UringError } from "./errors.ts";
 import type { RingOptionWords } from "./memory.ts";
+import { isRelease, laterThan, RELEASES, type Release } from "./releases.ts";
 
 export type FeatureName = keyof typeof Feature;
 export type OperationName = keyof typeof OperationKind;
@@ -61,10 +63,10 @@ export interface RingOptions {
    */
   zeroCopyThreshold?: number;
   /**
-   * Features to treat as refused, and operations to do by plain system calls, besides those in
-   * BUN_URING_DISABLE.
+   * Features to treat as refused, operations to do by plain system calls, and a release of Linux
+   * ("6.1") to have nothing that came later; besides those in BUN_URING_DISABLE.
    */
-  disable?: readonly (FeatureName | OperationName)[];
+  disable?: readonly (FeatureName | OperationName | Release)[];
   /** What `close` waits for the kernel to give everything back, milliseconds. Default 1000. */
   closeTimeout?: number;
   /** Told what goes wrong behind everybody's back. Default: console.error. */
@@ -155,14 +157,15 @@ function readDisabled(option: unknown = []): RingOptionWords {
   const masked = (process.env["BUN_URING_DISABLE"] ?? "").split(",").map((name) => name.trim());
   let features = 0;
   const operations = [0, 0];
-  for (const name of [...masked.filter((text) => text !== ""), ...(option as unknown[])]) {
+  const names = [...masked.filter((text) => text !== ""), ...(option as unknown[])];
+  for (const name of names.flatMap((one) => (isRelease(one) ? laterThan(one) : [one]))) {
     if (typeof name === "string" && Object.hasOwn(Feature, name)) {
       features |= 1 << Feature[name as FeatureName];
     } else if (typeof name === "string" && MASKABLE.has(name)) {
       const kind = OperationKind[name as OperationName];
       operations[kind >>> 5] = (operations[kind >>> 5] ?? 0) | (1 << (kind & 31));
     } else {
-      const known = [...Object.keys(Feature), ...MASKABLE].join(", ");
+      const known = [...Object.keys(Feature), ...MASKABLE, ...RELEASES].join(", ");
       throw argumentError("Ring", "a disabled feature", `one of ${known}`, name);
     }
   }

@@ -8,6 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const poison = @import("poison.zig");
+const mutation = @import("testing/mutation.zig");
 
 pub const block_size = abi.staging_block_size;
 const none = std.math.maxInt(u32);
@@ -109,6 +110,15 @@ pub const Chain = struct {
             if (chain.skip == block_size or chain.size == 0) chain.drop_head(pool);
         }
         assert(chain.size > 0 or chain.head == none);
+        if (mutation.is(.delay_remainder)) chain.delay_first(pool);
+    }
+
+    /// What is left of the first block changes places with as much of the second.
+    fn delay_first(chain: *Chain, pool: *Pool) void {
+        const left = block_size - chain.skip;
+        if (chain.skip == 0 or chain.size < 2 * left) return;
+        const later = pool.bytes(pool.next[chain.head])[0..left];
+        for (pool.bytes(chain.head)[chain.skip..], later) |*a, *b| std.mem.swap(u8, a, b);
     }
 
     fn drop_head(chain: *Chain, pool: *Pool) void {

@@ -8,7 +8,6 @@ test {
     _ = @import("abi_typescript.zig");
     _ = @import("block.zig");
     _ = @import("deadlines.zig");
-    _ = @import("features.zig");
     _ = @import("mailbox.zig");
     _ = @import("memory.zig");
     _ = @import("operation.zig");
@@ -29,7 +28,6 @@ test {
     _ = @import("kernel/epoll/timers.zig");
     _ = @import("kernel/fork.zig");
     _ = @import("kernel/rights.zig");
-    _ = @import("kernel/simulated.zig");
     _ = @import("kernel/simulated/byte_queue.zig");
     _ = @import("kernel/simulated/fate.zig");
     _ = @import("kernel/simulated/outcomes.zig");
@@ -57,5 +55,6 @@ test {
     _ = @import("testing/proxied_tests.zig");
     _ = @import("testing/schedules.zig");
     _ = @import("testing/send_tests.zig");
+    _ = @import("testing/shrink.zig");
     _ = @import("testing/stream.zig");
 }

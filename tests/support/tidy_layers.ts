@@ -20,12 +20,12 @@ export const ZIG_LAYERS = [
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
   /^zig\/(?:exports(?:_posts|_datagrams)?|abi_layout)\.zig$/,
-  /^zig\/(?:abi_typescript\.zig|unit_tests\.zig|testing\/.*)$/,
+  /^zig\/(?:abi_typescript\.zig|unit_tests\.zig|simulate\.zig|testing\/.*)$/,
 ];
 
 export const SCRIPT_LAYERS = [
   /^ts\/abi\.ts$/,
-  /^ts\/(?:errors|described_error)\.ts$/,
+  /^ts\/(?:errors|described_error|releases)\.ts$/,
   /^ts\/(?:ring_options|native|memory|address|proxy_protocol)\.ts$/,
   /^ts\/(?:completion|loans|buffer|borrowed|stats)\.ts$/,
   /^ts\/(?:operation|reaction|registered|cargo|stream_cargo|message|vectors|statx)\.ts$/,

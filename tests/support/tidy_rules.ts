@@ -300,6 +300,7 @@ export const TREE_RULES: TreeRule[] = [
       const reached = new Set([...imports].map(([, path]) => path));
       return files.flatMap(({ path, text }) => {
         if (!isZig(path) || !path.startsWith("zig/") || path === root?.path) return [];
+        if (path === "zig/simulate.zig") return []; // a root of its own
         if (!/^test\b/m.test(text) || reached.has(path.slice("zig/".length))) return [];
         return [`${path} is not reached`];
       });

@@ -48,6 +48,20 @@ pub fn run(seconds: u32, context: anytype, function: fn (@TypeOf(context)) u8) !
     };
 }
 
+/// Memory that the children to come share with this process; zeroed, until `unshare`.
+pub fn share(comptime Value: type) !*Value {
+    const flags: linux.MAP = .{ .TYPE = .SHARED, .ANONYMOUS = true };
+    const protection: linux.PROT = .{ .READ = true, .WRITE = true };
+    const address = linux.mmap(null, @sizeOf(Value), protection, flags, -1, 0);
+    if (linux.errno(address) != .SUCCESS) return error.OutOfMemory;
+    return @ptrFromInt(address);
+}
+
+pub fn unshare(value: anytype) void {
+    const bytes: [*]const u8 = @ptrCast(value);
+    _ = linux.munmap(bytes, @sizeOf(@TypeOf(value.*)));
+}
+
 /// No function's value: the child could not be set up.
 const broken = 125;
 

@@ -33,6 +33,7 @@ pub const Faults = @import("simulated/fate.zig").Faults;
 pub const Limits = @import("simulated/network.zig").Limits;
 pub const outcomes = @import("simulated/outcomes.zig");
 pub const peers = @import("simulated/peers.zig");
+pub const Watcher = @import("simulated/watcher.zig").Watcher;
 
 pub const Config = struct {
     seed: u64,
@@ -80,6 +81,7 @@ pub const Simulated = struct {
     /// Completion queue entries that were readable so far.
     events: u64 = 0,
     closed: bool = false,
+    watcher: ?Watcher = null,
     /// The first thing seen that only a bug above the seam can cause.
     violation: ?[]const u8 = null,
 
@@ -239,6 +241,7 @@ pub const Simulated = struct {
         @memset(std.mem.asBytes(entry), garbage);
         kernel.sq_head = @intCast((kernel.sq_head + 1) % kernel.sqes.len);
         kernel.sq_count -= 1;
+        if (kernel.watcher) |watcher| watcher.submitted(watcher.context, &copy);
         operations.submit(kernel, &copy);
     }
 
@@ -266,6 +269,7 @@ pub const Simulated = struct {
 
     pub fn post(kernel: *Simulated, user_data: u64, result: i32, flags: u32) void {
         const cqe: Cqe = .{ .user_data = user_data, .res = result, .flags = flags };
+        if (kernel.watcher) |watcher| watcher.posted(watcher.context, &cqe);
         kernel.completed.append(kernel.allocator, cqe) catch out_of_memory();
     }
 
@@ -490,9 +494,4 @@ const garbage: u8 = 0xaa;
 
 pub fn out_of_memory() noreturn {
     @panic("the simulated kernel is out of memory");
-}
-
-test {
-    _ = @import("simulated/chain_tests.zig");
-    _ = @import("simulated/tests.zig");
 }

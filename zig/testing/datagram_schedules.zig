@@ -25,7 +25,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
     while (summary.events < events) : (seed +%= 0x9e37_79b9) {
         _ = arena.reset(.retain_capacity);
         summary.seed = seed;
-        const one = try Run.create(arena.allocator(), seed);
+        const one = try Run.create(arena.allocator(), seed, null);
         defer one.destroy();
         const outcome = one.perform(events_of_one);
         summary.events += one.kernel.events;
@@ -39,7 +39,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
     }
 }
 
-const events_of_one = 1500;
+pub const events_of_one = 1500;
 const events_all = 400_000;
 const count_min = 100;
 

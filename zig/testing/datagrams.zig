@@ -17,6 +17,7 @@ const simulated = @import("../kernel/simulated.zig");
 const letters = @import("../kernel/simulated/datagrams.zig");
 const model = @import("model.zig");
 const pattern = @import("pattern.zig");
+const stepping = @import("steps.zig");
 const Engine = @import("../engine.zig").Engine;
 const errno = seam.errno;
 
@@ -52,19 +53,26 @@ const Socket = struct {
 
 pub const Run = struct {
     verdict: model.Verdict = .{},
-    prng: std.Random.DefaultPrng,
+    prng: std.Random.SplitMix64,
     arena: std.mem.Allocator,
     kernel: *simulated.Simulated,
     engine: *Engine,
+    steps: stepping.Steps,
     sockets: [sockets_max]Socket = @splat(.{}),
     turns: u64 = 0,
     next_number: u32 = 1,
     events: u64 = 0,
     calm: bool = false,
 
-    pub fn create(arena: std.mem.Allocator, seed: u64) Error!*Run {
+    pub fn create(arena: std.mem.Allocator, seed: u64, plan: ?*stepping.Plan) Error!*Run {
         const run = try arena.create(Run);
-        run.* = .{ .prng = .init(seed), .arena = arena, .kernel = undefined, .engine = undefined };
+        run.* = .{
+            .prng = .init(seed),
+            .arena = arena,
+            .kernel = undefined,
+            .engine = undefined,
+            .steps = undefined,
+        };
         var options = std.mem.zeroes(abi.RingOptions);
         options.high_water_mark = run.one_of(&.{ 1, 4096, 256 * 1024 });
         var config = memory.Config.from(&options) catch unreachable; // defaults are sound
@@ -73,12 +81,14 @@ pub const Run = struct {
         config.receive_buffers = 8;
         config.connections = 4;
         config.staging_blocks = 4;
+        var faults_wanted = run.faults();
+        if (plan) |wanted| wanted.clear(&faults_wanted);
         run.kernel = try .create(arena, .{
             .seed = run.prng.next(),
             .entries = config.entries,
             .cq_entries = config.cq_entries,
             .limits = .{ .descriptors = 24, .peers = 1, .stream_bytes = 64 },
-            .faults = run.faults(),
+            .faults = faults_wanted,
         });
         var set: features.Set = .initFull();
         for ([_]abi.Feature{ .multishot_recvmsg, .udp_gro, .udp_gso }) |feature| {
@@ -86,6 +96,8 @@ pub const Run = struct {
         }
         run.engine = Engine.create(.{ .simulated = run.kernel }, set, &config) catch
             return error.OutOfMemory;
+        run.steps = .{ .seed = seed, .dice = &run.prng, .kernel = run.kernel, .plan = plan };
+        run.steps.watch();
         return run;
     }
 
@@ -135,7 +147,7 @@ pub const Run = struct {
     // The run ----------------------------------------------------------------------------------
 
     pub fn perform(run: *Run, events: u64) Error!void {
-        while (run.kernel.events < events) {
+        while (run.kernel.events < events and !run.steps.is_enough()) {
             for (0..run.below(12)) |_| try run.act();
             try run.turn();
         }
@@ -214,14 +226,26 @@ pub const Run = struct {
 
     // The user ---------------------------------------------------------------------------------
 
+    const Action = enum { open_one, close, send, letter_arrives };
+
     fn act(run: *Run) Error!void {
+        if (!run.steps.begin()) return;
+        defer run.steps.end();
         const index = run.below(sockets_max);
         const socket = &run.sockets[index];
-        switch (run.below(100)) {
-            0...4 => try run.open_one(),
-            5...5 => if (socket.open and !socket.closing) try run.close(index),
-            6...55 => if (socket.open and !socket.closing) try run.send(index),
-            else => if (socket.open and !socket.closing) try run.letter_arrives(socket),
+        const action: Action = switch (run.below(100)) {
+            0...4 => .open_one,
+            5...5 => .close,
+            6...55 => .send,
+            else => .letter_arrives,
+        };
+        if (action != .open_one and (!socket.open or socket.closing)) return;
+        run.steps.tell("  {t} {d}", .{ action, index });
+        switch (action) {
+            .open_one => try run.open_one(),
+            .close => try run.close(index),
+            .send => try run.send(index),
+            .letter_arrives => try run.letter_arrives(socket),
         }
     }
 
@@ -338,6 +362,7 @@ pub const Run = struct {
     // What comes back --------------------------------------------------------------------------
 
     fn turn(run: *Run) Error!void {
+        if (!run.steps.begin_turn()) return;
         run.turns += 1;
         const count = run.engine.turn(if (run.chance(50)) 0 else run.below(20));
         if (count < 0) return run.verdict.violation("turn gave {d}", .{count});

@@ -18,6 +18,8 @@ pub const Mutation = enum {
     forget_loan,
     /// What a short send left over is taken for sent.
     skip_remainder,
+    /// What a short send left over is sent after later data.
+    delay_remainder,
     /// Staged blocks are released when their send is submitted, not when it completes.
     release_blocks_early,
     /// A connection's slot is not retired after its last completion.

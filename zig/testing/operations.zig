@@ -20,6 +20,7 @@ const names = @import("operations/names.zig");
 const settle = @import("operations/settle.zig");
 const descriptors = @import("operations/descriptors.zig");
 const registrations = @import("operations/registrations.zig");
+const stepping = @import("steps.zig");
 const Engine = @import("../engine.zig").Engine;
 const errno = seam.errno;
 
@@ -31,6 +32,7 @@ pub const Run = struct {
     arena: std.mem.Allocator,
     kernel: *simulated.Simulated,
     engine: *Engine,
+    steps: stepping.Steps,
     seen: model.Table = .{},
     by_slot: []?*model.Operation,
     /// One that did not come to be.
@@ -57,13 +59,14 @@ pub const Run = struct {
 
     pub const quiet: u8 = 0x77;
 
-    pub fn create(arena: std.mem.Allocator, seed: u64) Error!*Run {
+    pub fn create(arena: std.mem.Allocator, seed: u64, plan: ?*stepping.Plan) Error!*Run {
         const run = try arena.create(Run);
         run.* = .{
             .prng = .init(seed),
             .arena = arena,
             .kernel = undefined,
             .engine = undefined,
+            .steps = undefined,
             .by_slot = undefined,
         };
         const config = run.engine_config();
@@ -72,6 +75,8 @@ pub const Run = struct {
         run.descriptors_max = run.one_of(&.{ 8, 16, 32 });
         run.timeouts = run.one_of(&.{ 20, 70, 95 });
         run.appetite = run.one_of(&.{ 5, 50, 90 });
+        var faults_wanted = run.faults();
+        if (plan) |wanted| wanted.clear(&faults_wanted);
         run.kernel = try .create(arena, .{
             .seed = run.prng.next(),
             .entries = config.entries,
@@ -81,12 +86,14 @@ pub const Run = struct {
                 .peers = 40,
                 .stream_bytes = run.one_of(&.{ 300, 2000, 16 * 1024 }),
             },
-            .faults = run.faults(),
+            .faults = faults_wanted,
         });
         var set: features.Set = .initFull();
         if (run.chance(30)) set.remove(.registered_files);
         run.engine = Engine.create(.{ .simulated = run.kernel }, set, &config) catch
             return error.OutOfMemory;
+        run.steps = .{ .seed = seed, .dice = &run.prng, .kernel = run.kernel, .plan = plan };
+        run.steps.watch();
         return run;
     }
 
@@ -175,7 +182,7 @@ pub const Run = struct {
     // The run.
 
     pub fn perform(run: *Run, operations: u64) Error!void {
-        while (run.ended < operations) {
+        while (run.ended < operations and !run.steps.is_enough()) {
             if (run.chance(20)) try descriptors.add_sockets(run);
             for (0..run.below(16)) |_| try user.act(run);
             try run.turn(if (run.chance(25)) 0 else run.below(60));
@@ -187,6 +194,7 @@ pub const Run = struct {
     }
 
     fn turn(run: *Run, wait_ms: u32) Error!void {
+        if (!run.steps.begin_turn()) return;
         run.spoilt = 0;
         const count = run.engine.turn(wait_ms);
         if (count < 0 and !(count == errno.intr and wait_ms > 0)) {

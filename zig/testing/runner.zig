@@ -4,7 +4,8 @@
 //! It speaks when something is wrong: a failing test is named with its error, its trace and the
 //! seed; a panic names the test that it happened in and counts it and all that it kept from running
 //! as failed, so that the last line is true even then.
-//! Arguments: `--seed=N` for `std.testing.random_seed`, anything else is a part of test names.
+//! Arguments: `--seed=N` for `std.testing.random_seed`, other options for the tests that know them,
+//! anything else is a part of test names.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -20,10 +21,24 @@ var current: []const u8 = "before the first test";
 /// In a forked child that is expected to break.
 pub var panics_quietly = false;
 
+/// Where such a child's panic says why, for its parent.
+pub var last_words: ?struct { buffer: *[256]u8, len: *usize } = null;
+
+/// `--name=value` that is not the runner's own.
+pub var options: []const [:0]const u8 = &.{};
+
 pub const panic = std.debug.FullPanic(panic_in_test);
 
 fn panic_in_test(message: []const u8, first_trace_address: ?usize) noreturn {
-    if (panics_quietly) std.process.abort();
+    if (panics_quietly) {
+        if (last_words) |words| {
+            const text = std.fmt.bufPrint(words.buffer, "panic: {s} at 0x{x}", .{
+                message, first_trace_address orelse 0,
+            }) catch words.buffer;
+            words.len.* = text.len;
+        }
+        std.process.abort();
+    }
     std.debug.print("zig: panic in {s} (seed {d})\n", .{ current, std.testing.random_seed });
     print_counts(selected - passed);
     std.debug.defaultPanic(message, first_trace_address);
@@ -41,12 +56,13 @@ pub fn main(init: std.process.Init.Minimal) void {
 
     std.testing.environ = init.environ;
     std.testing.random_seed = seed_default;
+    options = arguments[1..];
     var filter: []const u8 = "";
     for (arguments[1..]) |argument| {
         if (std.mem.startsWith(u8, argument, "--seed=")) {
             std.testing.random_seed = std.fmt.parseUnsigned(u32, argument["--seed=".len..], 0) catch
                 @panic("--seed= takes a number of 32 bits");
-        } else filter = argument;
+        } else if (!std.mem.startsWith(u8, argument, "--")) filter = argument;
     }
 
     for (builtin.test_functions) |function| {

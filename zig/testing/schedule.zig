@@ -22,6 +22,7 @@ const peer_side = @import("peer_side.zig");
 const posters = @import("posters.zig");
 const bells = @import("../kernel/simulated/bells.zig");
 const shares = @import("shares.zig");
+const stepping = @import("steps.zig");
 const Engine = @import("../engine.zig").Engine;
 const errno = seam.errno;
 
@@ -38,6 +39,7 @@ pub const Schedule = struct {
     arena: std.mem.Allocator,
     kernel: *simulated.Simulated,
     engine: *Engine,
+    steps: stepping.Steps,
     connections: [connections_max]?*model.Connection,
     listeners: [listeners_max]model.Listener,
     operations: [operations_max]model.Operation,
@@ -68,7 +70,7 @@ pub const Schedule = struct {
     asleep: bool,
     ending: bool,
 
-    pub fn create(arena: std.mem.Allocator, seed: u64) Error!*Schedule {
+    pub fn create(arena: std.mem.Allocator, seed: u64, plan: ?*stepping.Plan) Error!*Schedule {
         const schedule = try arena.create(Schedule);
         schedule.* = .{
             .verdict = .{},
@@ -76,6 +78,7 @@ pub const Schedule = struct {
             .arena = arena,
             .kernel = undefined,
             .engine = undefined,
+            .steps = undefined,
             .connections = @splat(null),
             .listeners = @splat(.{}),
             .operations = @splat(.{}),
@@ -104,12 +107,14 @@ pub const Schedule = struct {
             config.receive_buffers = 2;
             config.connections = connections_max;
         }
+        var faults_wanted = schedule.faults();
+        if (plan) |wanted| wanted.clear(&faults_wanted);
         schedule.kernel = try .create(arena, .{
             .seed = schedule.prng.next(),
             .entries = config.entries,
             .cq_entries = config.cq_entries,
             .limits = schedule.limits(),
-            .faults = schedule.faults(),
+            .faults = faults_wanted,
         });
         var set: features.Set = .initFull();
         if (schedule.chance(40)) set.remove(.multishot_receive);
@@ -121,6 +126,13 @@ pub const Schedule = struct {
             return error.OutOfMemory;
         // A ring that is kept this short runs empty while buffers are idle.
         schedule.engine.buffers.target = schedule.one_of(&.{ 1, 8, 64 });
+        schedule.steps = .{
+            .seed = seed,
+            .dice = &schedule.prng,
+            .kernel = schedule.kernel,
+            .plan = plan,
+        };
+        schedule.steps.watch();
         return schedule;
     }
 
@@ -223,7 +235,7 @@ pub const Schedule = struct {
         posters.begin(schedule);
         // A flood has to last for the line to show that it moves.
         const most = if (schedule.peers_flood) events * 8 else events;
-        while (schedule.kernel.events < most) {
+        while (schedule.kernel.events < most and !schedule.steps.is_enough()) {
             for (0..schedule.below(8)) |_| try user.act(schedule);
             try schedule.turn();
         }
@@ -261,6 +273,7 @@ pub const Schedule = struct {
     }
 
     fn turn_for(schedule: *Schedule, wait_ms: u32) Error!usize {
+        if (!schedule.steps.begin_turn()) return 0;
         schedule.turns += 1;
         const count = schedule.engine.turn(wait_ms);
         if (count < 0 and !(count == errno.intr and wait_ms > 0)) {

@@ -28,7 +28,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
     while (summary.events < events) : (seed +%= 0x9e37_79b9) {
         _ = arena.reset(.retain_capacity);
         summary.seed = seed;
-        const schedule = try Schedule.create(arena.allocator(), seed);
+        const schedule = try Schedule.create(arena.allocator(), seed, null);
         defer schedule.destroy();
         const outcome = schedule.run(events_of_one);
         summary.events += schedule.kernel.events;
@@ -44,7 +44,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
 }
 
 /// Short runs: many configurations, and a short way to a failure.
-const events_of_one = 2000;
+pub const events_of_one = 2000;
 
 const events_all = 1_500_000;
 /// Under valgrind, where they look for memory and cannot reach everything.

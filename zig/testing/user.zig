@@ -20,34 +20,81 @@ const Error = error{ Violation, OutOfMemory };
 
 // Calls ----------------------------------------------------------------------------------------
 
+const Action = enum {
+    write,
+    send,
+    cork,
+    shut,
+    pause,
+    set_timeout,
+    connect,
+    listener_open,
+    listener_stop,
+    peer_connect,
+    start,
+    cancel,
+    flush,
+    arm,
+    use_stale_handles,
+    give_back_one,
+    give_back_all,
+    none,
+};
+
 pub fn act(schedule: *Schedule) Error!void {
-    if (schedule.resting) return;
-    if (schedule.lends and schedule.chance(50)) {
-        return if (schedule.chance(30)) cancel(schedule) else send(schedule);
-    }
-    switch (schedule.below(100)) {
-        0...29 => try write(schedule),
-        30...41 => try send(schedule),
-        42...44 => cork(schedule),
-        45...53 => try shut(schedule),
-        54...55 => pause(schedule),
-        56 => try set_timeout(schedule),
-        57...59 => try connect(schedule),
-        60...61 => try listener_open(schedule),
-        62 => if (schedule.chance(30)) listener_stop(schedule),
-        63...74 => try peer_connect(schedule),
-        75...78 => try start(schedule),
-        79...81 => cancel(schedule),
-        83...87 => _ = schedule.engine.flush_only(),
-        88...89 => {
+    if (schedule.resting or !schedule.steps.begin()) return;
+    defer schedule.steps.end();
+    const action = choose(schedule);
+    if (action != .none) schedule.steps.tell("  {t}", .{action});
+    switch (action) {
+        .write => try write(schedule),
+        .send => try send(schedule),
+        .cork => cork(schedule),
+        .shut => try shut(schedule),
+        .pause => pause(schedule),
+        .set_timeout => try set_timeout(schedule),
+        .connect => try connect(schedule),
+        .listener_open => try listener_open(schedule),
+        .listener_stop => listener_stop(schedule),
+        .peer_connect => try peer_connect(schedule),
+        .start => try start(schedule),
+        .cancel => cancel(schedule),
+        .flush => _ = schedule.engine.flush_only(),
+        .arm => {
             _ = schedule.engine.arm();
             _ = schedule.engine.disarm();
         },
-        90 => try use_stale_handles(schedule),
-        91...93 => try loans.give_back_one(schedule),
-        94 => try loans.give_back_all(schedule),
-        else => {},
+        .use_stale_handles => try use_stale_handles(schedule),
+        .give_back_one => try loans.give_back_one(schedule),
+        .give_back_all => try loans.give_back_all(schedule),
+        .none => {},
     }
+}
+
+fn choose(schedule: *Schedule) Action {
+    if (schedule.lends and schedule.chance(50)) {
+        return if (schedule.chance(30)) .cancel else .send;
+    }
+    return switch (schedule.below(100)) {
+        0...29 => .write,
+        30...41 => .send,
+        42...44 => .cork,
+        45...53 => .shut,
+        54...55 => .pause,
+        56 => .set_timeout,
+        57...59 => .connect,
+        60...61 => .listener_open,
+        62 => if (schedule.chance(30)) .listener_stop else .none,
+        63...74 => .peer_connect,
+        75...78 => .start,
+        79...81 => .cancel,
+        83...87 => .flush,
+        88...89 => .arm,
+        90 => .use_stale_handles,
+        91...93 => .give_back_one,
+        94 => .give_back_all,
+        else => .none,
+    };
 }
 
 /// A random slot with a live connection, if the dice find one.

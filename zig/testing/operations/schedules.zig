@@ -26,7 +26,7 @@ pub fn run(summary: *Summary, seed_first: u32, operations: u64) !void {
     while (summary.operations < operations) : (seed +%= 0x9e37_79b9) {
         _ = arena.reset(.retain_capacity);
         summary.seed = seed;
-        const one = try Run.create(arena.allocator(), seed);
+        const one = try Run.create(arena.allocator(), seed, null);
         defer one.destroy();
         const outcome = one.perform(operations_of_one);
         summary.operations += one.ended;
@@ -41,7 +41,7 @@ pub fn run(summary: *Summary, seed_first: u32, operations: u64) !void {
 }
 
 /// Short runs: many configurations, and a short way to a failure.
-const operations_of_one = 2500;
+pub const operations_of_one = 2500;
 
 const operations_all = 1_100_000;
 /// Under valgrind, where they look for memory and cannot reach everything.

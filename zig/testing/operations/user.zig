@@ -17,20 +17,36 @@ const Error = @import("../operations.zig").Error;
 const Operation = model.Operation;
 const errno = seam.errno;
 
+const Action = enum { start_one, batch, cancel, register, add_pipe, flush, arm, misuse };
+
 pub fn act(run: *Run) Error!void {
-    if (run.ending) return;
-    switch (run.below(100)) {
-        0...41 => try start_one(run),
-        42...82 => try batch(run),
-        83...88 => try cancel(run),
-        89...92 => try registrations.act(run),
-        93 => if (run.descriptors.items.len < run.descriptors_max) try descriptors.add_pipe(run),
-        94...95 => _ = run.engine.flush_only(),
-        96 => {
+    if (run.ending or !run.steps.begin()) return;
+    defer run.steps.end();
+    const action: Action = switch (run.below(100)) {
+        0...41 => .start_one,
+        42...82 => .batch,
+        83...88 => .cancel,
+        89...92 => .register,
+        93 => .add_pipe,
+        94...95 => .flush,
+        96 => .arm,
+        else => .misuse,
+    };
+    run.steps.tell("  {t}", .{action});
+    switch (action) {
+        .start_one => try start_one(run),
+        .batch => try batch(run),
+        .cancel => try cancel(run),
+        .register => try registrations.act(run),
+        .add_pipe => if (run.descriptors.items.len < run.descriptors_max) {
+            try descriptors.add_pipe(run);
+        },
+        .flush => _ = run.engine.flush_only(),
+        .arm => {
             _ = run.engine.arm();
             _ = run.engine.disarm();
         },
-        else => try misuse(run),
+        .misuse => try misuse(run),
     }
 }
 
