@@ -6,7 +6,7 @@ import { closeSync, existsSync, rmSync } from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, listen, Ring, type Listener, type Socket } from "../ts/index.ts";
+import { connect, listen, type Listener, type Socket } from "../ts/index.ts";
 import { linkOf } from "./support/descriptors.ts";
 import { thrown } from "./support/operations.ts";
 import { boundSocket, freshSocket, SOCK_DGRAM, SOCK_STREAM } from "./support/raw_socket.ts";

@@ -72,7 +72,7 @@ describe("what a kernel does not have is done another way", () => {
     expect([await copies(["6.1"]), await copies(["6.0"])]).toEqual([1, 0]);
   });
 
-  onWhole("6.1 and 6.6: files are cut, sockets bound and set to listen by plain calls", async () => {
+  onWhole("6.1, 6.6: files are cut, sockets bound and told to listen by plain calls", async () => {
     for (const name of ["6.1", "6.6", "6.12"] as const) {
       await using ring = new Ring({ disable: [name] });
       using own = file("something");
