@@ -147,7 +147,8 @@ export abstract class Closing<Data> extends Lending<Data> implements Disposable,
     if (this.#rest === null) return super.onDrain();
     const taken = this.hand(this.#rest, this.#rest.byteLength);
     if (taken < 0) {
-      this.#rest = null; // broken: `close` is on its way and says why
+      this.#rest = null; // broken: `close` says why
+      this.#end(this.#next);
     } else if (taken < this.#rest.byteLength) {
       this.#rest = this.#rest.subarray(taken);
     } else {

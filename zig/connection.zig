@@ -83,6 +83,11 @@ pub const Connection = struct {
         return connection.failure != 0 or connection.shut == .terminate;
     }
 
+    /// Nothing more can be sent.
+    pub fn has_failed(connection: *const Connection) bool {
+        return connection.failure != 0 or connection.sending.broken != 0;
+    }
+
     pub fn is_sound(connection: *const Connection) bool {
         return connection.stage == .open and !connection.is_dying();
     }
@@ -119,7 +124,7 @@ pub const Connection = struct {
 
     /// FIN once the queue is empty; close once both sides are done, or the user will not wait.
     fn advance_shut(connection: *Connection, engine: *Engine, index: u32) bool {
-        if (connection.shut == .none) return true;
+        if (connection.shut == .none or connection.sending.broken != 0) return true;
         if (connection.sending.pending or connection.shutdown_pending) return true;
         if (!connection.sending.is_empty()) return true; // corked
         if (!connection.write_ended) {
@@ -182,7 +187,8 @@ pub const Connection = struct {
 
     pub fn fail(connection: *Connection, engine: *Engine, index: u32, code: i32) void {
         assert(code < 0);
-        if (connection.failure == 0) connection.failure = code;
+        const first = if (connection.sending.broken != 0) connection.sending.broken else code;
+        if (connection.failure == 0) connection.failure = first;
         engine.mark(index);
     }
 

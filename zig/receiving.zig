@@ -173,7 +173,7 @@ fn submit_cancel(connection: *Connection, engine: *Engine, index: u32) bool {
 }
 
 /// After terminate or close nobody reads.
-fn is_given_up(connection: *const Connection) bool {
+pub fn is_given_up(connection: *const Connection) bool {
     return @intFromEnum(connection.shut) >= @intFromEnum(Shut.close);
 }
 
@@ -373,12 +373,18 @@ fn on_end(connection: *Connection, engine: *Engine, index: u32) void {
     if (connection.receiving.ended) return;
     connection.receiving.ended = true;
     engine.mark(index);
-    if (is_given_up(connection)) return;
+    if (is_given_up(connection) or is_cut_short(connection)) return;
     if (connection.proxy == .awaited) return proxied.on_end(connection, engine, index);
     if (connection.forwarding.stage != .off) {
         return forwarding.on_end(connection, engine, index);
     }
     engine.record(.end, index, 0, 0, 0);
+}
+
+/// A send has heard of a reset, so that the receive sees an end where there was no FIN.
+fn is_cut_short(connection: *const Connection) bool {
+    const broken = connection.sending.broken;
+    return broken != 0 and broken != errno.pipe;
 }
 
 // Loans ----------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ fn on_break(
     if (reports) conclude(engine, slot, segment, code);
     // -ECANCELED comes from our own cancel, which has set the reason already.
     if (code < 0 and code != errno.canceled and code != errno.intr) {
-        connection.fail(engine, index, code);
+        sending_file.fail(connection, engine, index, code);
     }
 }
 

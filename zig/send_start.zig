@@ -33,7 +33,7 @@ pub fn start(
     input: []const u8,
 ) i32 {
     if (connection.shut != .none or connection.stage == .closing) return errno.shutdown;
-    if (connection.failure != 0) return errno.pipe;
+    if (connection.has_failed()) return errno.pipe;
     const slot = engine.segments.claim() orelse return errno.nomem;
     const segment = engine.segments.at(slot);
     segment.* = .{
@@ -170,7 +170,7 @@ comptime {
 
 /// Whether anything may still be queued.
 pub fn takes(connection: *const Connection) bool {
-    return connection.shut == .none and connection.stage != .closing and connection.failure == 0;
+    return connection.shut == .none and connection.stage != .closing and !connection.has_failed();
 }
 
 /// Queues bytes that the library itself lends, as a receive buffer of another connection;

@@ -12,6 +12,7 @@ const assert = std.debug.assert;
 const seam = @import("kernel.zig");
 const staging = @import("staging.zig");
 const segments = @import("segment.zig");
+const receiving = @import("receiving.zig");
 const send_chain = @import("send_chain.zig");
 const send_queue = @import("send_queue.zig");
 const settling = @import("send_settling.zig");
@@ -49,6 +50,8 @@ pub const Sending = struct {
     corked: bool = false,
     /// Zero copy is not for this peer: the kernel has copied all the same, or refused.
     copies: bool = false,
+    /// Why nothing more can be sent, negative: the peer is gone. What it sent before is received.
+    broken: i32 = 0,
     cancel: Cancel = .no,
     cancel_tries: u8 = 0,
     /// The block that holds the message header and iovecs of the send in flight.
@@ -105,9 +108,36 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
     if (sending.pending) {
         return sending.cancel != .wanted or submit_cancel(connection, engine, index);
     }
+    if (sending.broken != 0) {
+        advance_broken(connection, engine, index);
+        return true;
+    }
     if (sending.head != none) return send_queue.advance(connection, engine, index);
     if (sending.staged.is_empty() or sending.corked) return true;
     return submit_staged(connection, engine, index);
+}
+
+/// A send has failed. If the peer is gone, what it has sent before comes first.
+pub fn fail(connection: *Connection, engine: *Engine, index: u32, code: i32) void {
+    const sending = &connection.sending;
+    switch (code) {
+        errno.pipe, errno.connreset, errno.timedout, errno.hostunreach, errno.netunreach => {},
+        else => return connection.fail(engine, index, code),
+    }
+    if (sending.broken == 0) sending.broken = code;
+    engine.mark(index);
+}
+
+/// The queue goes. The connection does when all was received, or nobody wants it.
+fn advance_broken(connection: *Connection, engine: *Engine, index: u32) void {
+    const sending = &connection.sending;
+    release(connection, engine, sending.broken);
+    // Who writes again hears of it.
+    if (sending.wants_drain) engine.starved.push(&engine.connections, index);
+    const received = connection.receiving.ended and !connection.receiving.paused and
+        connection.forwarding.stage != .ending;
+    if (!received and !receiving.is_given_up(connection)) return;
+    connection.fail(engine, index, sending.broken);
 }
 
 /// Everything that is staged, as far as one message holds it.
@@ -185,7 +215,7 @@ pub fn on_send_cancelled(
 /// what is left is copied as far as the mark and the pool allow.
 pub fn write(connection: *Connection, engine: *Engine, index: u32, bytes: []const u8) i32 {
     if (connection.shut != .none or connection.stage == .closing) return errno.shutdown;
-    if (connection.failure != 0) return errno.pipe;
+    if (connection.has_failed()) return errno.pipe;
     const sending = &connection.sending;
     var taken: u32 = 0;
     const idle = sending.is_empty() and !sending.corked and connection.stage == .open;
@@ -195,7 +225,7 @@ pub fn write(connection: *Connection, engine: *Engine, index: u32, bytes: []cons
             taken = @intCast(sent);
             engine.counters.bytes_sent += taken;
         } else if (sent != errno.again and sent != errno.intr and sent != errno.nobufs) {
-            connection.fail(engine, index, sent);
+            fail(connection, engine, index, sent);
             return errno.pipe;
         }
     }
@@ -230,7 +260,7 @@ pub fn on_send(connection: *Connection, engine: *Engine, index: u32, result: i32
     if (result < 0) {
         // -ECANCELED comes from our own cancel, which has set the reason already.
         if (result != errno.canceled and result != errno.intr) {
-            connection.fail(engine, index, result);
+            fail(connection, engine, index, result);
         }
     }
     const sent = @min(@as(u32, @intCast(@max(result, 0))), asked);
