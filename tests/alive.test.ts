@@ -56,3 +56,29 @@ test("a process stays when its listener is ref'ed again while the loop spins", a
   expect(await exchange(port, "quit")).toBe("");
   expect(await child.exited).toBe(0);
 });
+
+/** Who is left with something open that is ref'ed stays: 3; the others end by themselves: 0. */
+describe("what is pending on a ring holds the process until it is unref'ed", () => {
+  test.each<[steps: string[], code: number, prints: string]>([
+    [["timer"], 3, ""],
+    [["timer unref"], 0, ""],
+    [["timer unref ref"], 3, ""],
+    [["timer", "cancel"], 0, ""],
+    [["timer soon"], 0, "timer\n"],
+    [["timer soon unref"], 0, ""],
+    [["timer soon unref", "bun timer"], 0, "timer\n"],
+    [["interval"], 3, ""],
+    [["interval unref"], 0, ""],
+    [["interval unref ref"], 3, ""],
+    [["poll"], 3, ""],
+    [["poll unref"], 0, ""],
+    [["timer", "timer unref"], 3, ""],
+    [["timer", "listener", "interval", "ring unref"], 0, ""],
+    [["ring unref", "listener"], 0, ""],
+    [["ring unref", "timer", "ring ref"], 3, ""],
+    [["ring unref", "timer soon", "bun timer"], 0, "timer\n"],
+  ])("%p", async (steps, code, prints) => {
+    const { code: ended, stdout, stderr } = await run(program("held"), { arguments: steps });
+    expect([ended, stdout, stderr]).toEqual([code, prints, ""]);
+  });
+});

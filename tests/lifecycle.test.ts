@@ -17,7 +17,7 @@ setDefaultTimeout(30_000);
 const RING_INTERNAL = [
   "arm", "assertOpen", "busy", "cancelPending", "claimedGeneration", "describePending", "disarm",
   "draining", "end", "gone", "hardLink", "landed", "latch", "launched", "log", "opened", "orphan",
-  "prepareFile", "pump", "referenced", "turnNow", "wake",
+  "prepareFile", "pump", "refCount", "referenced", "turnNow", "wake",
 ];
 
 type RingCall = (ring: Ring) => unknown;
@@ -31,6 +31,9 @@ const starts = (call: RingCall): RingRow => [call, "operation", "operation", ...
 
 const RING: Record<string, RingRow> = {
   // What it says of itself.
+  ref: [(ring) => ring.ref() === ring, "true", "true", "true", "true"],
+  unref: [(ring) => ring.unref() === ring, "true", "true", "true", "true"],
+  hasRef: [(ring) => ring.hasRef(), "true", "true", "true", "true"],
   closed: [(ring) => ring.closed, "false", "false", "false", "true"],
   fatalError: [(ring) => ring.fatalError, "null", "null", "null", "null"],
   pendingCount: [(ring) => typeof ring.pendingCount, "number", "number", "number", "number"],
@@ -67,6 +70,7 @@ const RING: Record<string, RingRow> = {
   // Operations.
   nop: starts((ring) => ring.nop()),
   timeout: starts((ring) => ring.timeout(0)),
+  interval: [(ring) => ring.interval(1000), "object", "object", ...down],
   read: starts((ring) => ring.read(9999, bytes())),
   write: starts((ring) => ring.write(9999, bytes())),
   readv: starts((ring) => ring.readv(9999, [bytes()])),
@@ -165,6 +169,9 @@ const OPERATION_INTERNAL = [
 type Cells = [string, string, string, string, string, string];
 const OPERATION: Record<string, [(operation: Operation) => unknown, ...Cells]> = {
   pending: [({ pending }) => pending, "true", "false", "false", "false", "true", "false"],
+  ref: [(it) => it.ref() === it, "true", "true", "true", "true", "true", "true"],
+  unref: [(it) => it.unref() === it, "true", "true", "true", "true", "true", "true"],
+  hasRef: [(it) => it.hasRef(), "true", "true", "true", "true", "true", "true"],
   kind: [({ kind }) => kind, "timeout", "nop", "nop", "timeout", "timeout", "timeout"],
   cancel: [(operation) => operation.cancel(), "true", "false", "false", "false", "true", "false"],
   then: [

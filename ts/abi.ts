@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x3acf3b6c;
+export const ABI_HASH = 0x57851c65;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -200,6 +200,12 @@ export const OperationKind = {
   write_fixed: 32,
 } as const;
 export type OperationKind = (typeof OperationKind)[keyof typeof OperationKind];
+
+export const TimerFlag = {
+  absolute: 0,
+  repeating: 1,
+} as const;
+export type TimerFlag = (typeof TimerFlag)[keyof typeof TimerFlag];
 
 export const OperationOption = {
   link: 0,
@@ -744,6 +750,8 @@ export const SYMBOLS = {
   bu_datagram_sender: { args: ["u32", "u32", "u32", "u32", "ptr"], returns: "i32" },
   bu_slab_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_nop: { args: ["u32"], returns: "i32" },
+  bu_timer_start: { args: ["u32", "f64", "f64", "u32"], returns: "i32" },
+  bu_clock_read: { args: [], returns: "f64" },
   bu_operation_start: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_operation_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_operation_address: { args: ["u32", "u32", "ptr"], returns: "i32" },

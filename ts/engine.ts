@@ -72,8 +72,8 @@ export class Engine implements Turnable {
   /** @internal */ readonly listeners: (ListenerReceiver | undefined)[] = [];
   /** @internal */ readonly datagrams: (DatagramReceiver | undefined)[] = [];
   /** @internal */ readonly operations: (Operation<unknown> | undefined)[] = [];
-  /** @internal Things open, and those that keep the process alive. */ openCount = 0;
-  /** @internal */ refCount = 0;
+  /** @internal Things open, and those of them that are ref'ed. */ openCount = 0;
+  /** @internal */ refs = 0;
   /** @internal Operations in flight. */ flying = 0;
   /** @internal Descriptors that operations made and nobody took. */ reclaimed = 0;
   /** @internal See `Receivers`. */ next = 0;
@@ -99,6 +99,7 @@ export class Engine implements Turnable {
   readonly #onStarved: ((waiting: number) => void) | undefined;
   #starvations = 0;
   #fatal: UringError | null = null;
+  #isHeld = true;
   #draining = false;
 
   constructor(options: RingOptions = {}) {
@@ -138,6 +139,31 @@ export class Engine implements Turnable {
     if (this.state === "closed") return false;
     const { control } = this.memory;
     return this.posted || this.next < this.count || (control[CONTROL_WORDS.posts] ?? 0) > 0;
+  }
+
+  /** What is open and ref'ed keeps the process alive, which is the default. */
+  ref(): this {
+    return this.#hold(true);
+  }
+
+  /** The process may end whatever is open on the ring. */
+  unref(): this {
+    return this.#hold(false);
+  }
+
+  hasRef(): boolean {
+    return this.#isHeld;
+  }
+
+  #hold(isHeld: boolean): this {
+    this.#isHeld = isHeld;
+    this.loop.recount();
+    return this;
+  }
+
+  /** @internal */
+  get refCount(): number {
+    return this.#isHeld ? this.refs : 0;
   }
 
   /** Hands what is queued to the kernel at once, without waiting for the end of the turn. */
@@ -299,20 +325,20 @@ export class Engine implements Turnable {
   /** @internal */
   opened(keepsAlive: boolean): void {
     this.openCount++;
-    if (keepsAlive) this.refCount++;
+    if (keepsAlive) this.refs++;
     this.loop.recount();
   }
 
   /** @internal */
   gone(keptAlive: boolean): void {
     this.openCount--;
-    if (keptAlive) this.refCount--;
+    if (keptAlive) this.refs--;
     this.loop.recount();
   }
 
   /** @internal */
   referenced(by: 1 | -1): void {
-    this.refCount += by;
+    this.refs += by;
     this.loop.recount();
   }
 
@@ -322,15 +348,15 @@ export class Engine implements Turnable {
     this.operations[index] = operation;
     this.flying++;
     this.openCount++;
-    this.refCount++;
+    this.refs++;
     this.loop.launched();
   }
 
   /** @internal */
-  landed(index: number): void {
+  landed(index: number, keptAlive: boolean): void {
     this.operations[index] = undefined;
     this.flying--;
-    this.gone(true);
+    this.gone(keptAlive);
     if (this.drains.size > 0) for (const check of [...this.drains]) check();
   }
 

@@ -38,6 +38,7 @@ export {
   type TCPSocketListener,
   type UnixSocketListener,
 } from "./listen.ts";
+export type { BeatHandler, Interval, IntervalOptions } from "./interval.ts";
 export type { NumericAddress } from "./memory.ts";
 export type { Message } from "./message.ts";
 export type { OffloadJob } from "./offload.ts";
@@ -95,4 +96,5 @@ export type { Socket } from "./socket.ts";
 export type { FileStatus } from "./statx.ts";
 export type { Latency, RingStats } from "./stats.ts";
 export type { ChainResult } from "./stream_cargo.ts";
+export type { Deadline } from "./timer.ts";
 export type { Watch, WatchEvent, WatchHandler } from "./watch.ts";

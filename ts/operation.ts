@@ -4,17 +4,16 @@
 // awaits; with a callback none is. The outcome comes from the operation's own completion alone:
 // `cancel` asks, and success wins. Memory travels as `Cargo` and lands before anybody is told.
 
-import { closeSync } from "node:fs";
 import { ARGUMENTS_WORDS, ERRNO, OperationKind, OperationOption } from "./abi.ts";
 import type { OperationReceiver } from "./completion.ts";
 import type { Engine } from "./engine.ts";
 import {
   argumentError,
   completionError,
-  reportUncaught,
   submissionError,
   type UringError,
 } from "./errors.ts";
+import { forgotten, reclaim, type Made } from "./made.ts";
 import { native } from "./native.ts";
 import { Reaction, type Chained, type Observer } from "./reaction.ts";
 import type { OperationName } from "./ring_options.ts";
@@ -57,6 +56,7 @@ type State = number;
 const PENDING = 1;
 const ASKED = 2;
 const LIMITED = 4;
+const UNREFED = 8;
 
 const NAMES = Object.keys(OperationKind) as OperationName[];
 const TIMEOUT_MAX_MS = 2_147_483_647;
@@ -77,29 +77,6 @@ function nameOf(kind: number): string {
   const name = NAMES[kind] as OperationName;
   return SHOWN[name] ?? name;
 }
-
-/** Descriptors that an operation made, until somebody takes them. */
-interface Made {
-  fds: readonly number[];
-  taken: boolean;
-  readonly engine: Engine;
-}
-
-function reclaim(made: Made): void {
-  if (made.taken) return;
-  made.taken = true;
-  made.engine.reclaimed += made.fds.length;
-  for (const fd of made.fds) closeSync(fd);
-}
-
-/** Handles that were forgotten: the descriptor of nobody is closed when its handle is collected. */
-const forgotten = new FinalizationRegistry<Made>((made) => {
-  try {
-    reclaim(made);
-  } catch (error) {
-    reportUncaught(error);
-  }
-});
 
 /** What only few operations have: not a field of each. */
 interface Rare {
@@ -180,6 +157,24 @@ export class Operation<T = number>
   /** @internal Its cancellation was asked for. */
   get asked(): boolean {
     return (this.#state & ASKED) !== 0;
+  }
+
+  /** Keeps the process alive until it is over, which is the default. */
+  ref(): this {
+    if (!this.hasRef() && this.pending) this.#engine.referenced(1);
+    this.#state &= ~UNREFED;
+    return this;
+  }
+
+  /** The process may end before it is over. */
+  unref(): this {
+    if (this.hasRef() && this.pending) this.#engine.referenced(-1);
+    this.#state |= UNREFED;
+    return this;
+  }
+
+  hasRef(): boolean {
+    return (this.#state & UNREFED) === 0;
   }
 
   [Symbol.dispose](): void {
@@ -279,21 +274,21 @@ export class Operation<T = number>
       this.#call(result);
       return;
     }
-    this.#engine.landed(this.#index);
+    this.#engine.landed(this.#index, this.hasRef());
     this.#end(this.#cargo === null ? result : this.#cargo.land(this.#engine, this.#index, result));
   }
 
   /** @internal The ring is gone before the last completion came. */
   abandon(result: number): void {
     this.#cargo?.orphan();
-    this.#engine.landed(this.#index);
+    this.#engine.landed(this.#index, this.hasRef());
     this.#end(result);
   }
 
   /** @internal Taken back by the library before the kernel saw it. */
   withdraw(result: number): void {
     this.#cargo?.land(this.#engine, -1, result);
-    this.#engine.landed(this.#index);
+    this.#engine.landed(this.#index, this.hasRef());
     this.#end(result);
   }
 
@@ -385,6 +380,19 @@ export function optionsOf<O extends OperationOptions>(
   return options;
 }
 
+/** The options of all operations, checked; each is read once, as it may be a getter. */
+export function readOptions(kind: string, options: OperationOptions): OperationOptions {
+  const { signal, timeout } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw argumentError(kind, "signal", "an AbortSignal", signal);
+  }
+  const isTimeout = typeof timeout === "number" && timeout >= 0 && timeout <= TIMEOUT_MAX_MS;
+  if (timeout !== undefined && !isTimeout) {
+    throw argumentError(kind, "timeout", `milliseconds from 0 to ${TIMEOUT_MAX_MS}`, timeout);
+  }
+  return { signal, timeout };
+}
+
 export function callbackOf(
   kind: string,
   options: unknown,
@@ -415,17 +423,8 @@ export function launch<T>(
 ): Operation<T> {
   if (options === NO_OPTIONS) return start(engine, kind, fd, cargo, callback, stream);
   const { serial } = engine.memory.arguments;
-  const { signal, timeout } = options;
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw argumentError(nameOf(kind), "signal", "an AbortSignal", signal);
-  }
-  if (timeout !== undefined) {
-    if (typeof timeout !== "number" || !(timeout >= 0 && timeout <= TIMEOUT_MAX_MS)) {
-      const expected = `milliseconds from 0 to ${TIMEOUT_MAX_MS}`;
-      throw argumentError(nameOf(kind), "timeout", expected, timeout);
-    }
-    engine.memory.arguments.doubles[WORDS.timeout_ms] = timeout;
-  }
+  const { signal, timeout } = readOptions(nameOf(kind), options);
+  if (timeout !== undefined) engine.memory.arguments.doubles[WORDS.timeout_ms] = timeout;
   const aborted = signal?.aborted === true;
   if (engine.memory.arguments.serial !== serial) {
     // Its arguments are written over: what is there now belongs to another one.

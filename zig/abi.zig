@@ -353,6 +353,14 @@ pub const OperationKind = enum(u32) {
     write_fixed = 32,
 };
 
+/// Bits of `bu_timer_start`'s flags.
+pub const TimerFlag = enum(u32) {
+    /// The time is one of the library's clock, see `bu_clock_read`.
+    absolute = 0,
+    /// Again and again, until it is cancelled.
+    repeating = 1,
+};
+
 /// Bits of `Arguments.options`.
 pub const OperationOption = enum(u32) {
     /// IOSQE_IO_LINK: the next operation of the batch starts when this one succeeded.

@@ -17,6 +17,7 @@ const registration = @import("registration.zig");
 const send_settling = @import("send_settling.zig");
 const send_start = @import("send_start.zig");
 const submission = @import("submission.zig");
+const timers = @import("timers.zig");
 const Connection = @import("connection.zig").Connection;
 const mutation = @import("testing/mutation.zig");
 const errno = seam.errno;
@@ -240,12 +241,6 @@ fn address_of(engine: *Engine, fd: i32, end: seam.End, out: *abi.Address) i32 {
 
 // Operations on the ring -----------------------------------------------------------------------
 
-const no_arguments: abi.Arguments = arguments: {
-    var arguments = std.mem.zeroes(abi.Arguments);
-    arguments.timeout_ms = -1;
-    break :arguments arguments;
-};
-
 /// The fast way to an operation without arguments: there is nothing to check or to copy.
 pub fn nop(engine: *Engine) i32 {
     if (engine.fatal != 0) return engine.fatal;
@@ -268,11 +263,7 @@ pub fn offload(engine: *Engine) i32 {
     return @intCast(index);
 }
 
-pub fn timeout(engine: *Engine, milliseconds: f64) i32 {
-    var arguments = no_arguments;
-    arguments.offset = milliseconds;
-    return begin(engine, .timeout, &arguments, &.{});
-}
+pub const timer_start = timers.start;
 
 pub fn start(engine: *Engine, kind: u32, input: ?[*]const u8, input_len: u32) i32 {
     const asked = known(abi.OperationKind, kind) orelse return errno.inval;
@@ -393,6 +384,10 @@ pub fn cancel(engine: *Engine, index: u32, generation: u32) i32 {
     }
     if (operation.stage == .offloaded) {
         engine.posts.cancelled.push(&engine.operations, index);
+        return 0;
+    }
+    if (operation.stage == .timed) {
+        timers.cancel(engine, index);
         return 0;
     }
     // Queued, it becomes a failure in its place; under way, the request goes before what waits,

@@ -1,39 +1,43 @@
-//! Deadlines of connections: a heap with the nearest on top, and one kernel time-out for them all.
+//! Deadlines of connections and timers of users: one heap, and one kernel time-out for them all.
 //!
 //! A server moves its deadlines with every message, so moving one later only changes a number: the
 //! heap keeps the old key, and the entry goes where it belongs when that key is reached. Setting or
 //! moving one costs no system call but a look at the clock. Long ones are rounded up, so that many
-//! connections share a wake-up. What a deadline means is `connection.zig`'s business.
+//! connections share a wake-up. What a connection's deadline means is `connection.zig`'s business,
+//! what a timer does `timers.zig`'s.
 
 const std = @import("std");
 const assert = std.debug.assert;
 const seam = @import("kernel.zig");
+const memory = @import("memory.zig");
 const slots = @import("slots.zig");
 const timer = @import("operation/timer.zig");
+const timers = @import("timers.zig");
+const deadline_heap = @import("deadline_heap.zig");
 const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
+const Heap = deadline_heap.Heap;
+const ns_per_ms: u64 = std.time.ns_per_ms;
 
 const never = std.math.maxInt(u64);
-const outside = std.math.maxInt(u32);
 
 /// A connection's part.
 pub const Deadline = struct {
     /// When it is due; may be later than its key in the heap, never earlier.
-    at_ms: u64 = never,
-    place: u32 = outside,
+    at_ns: u64 = never,
     /// How often the user set it: a record of an earlier setting is out of date.
     sequence: u32 = 0,
 };
 
-pub const Entry = struct { key_ms: u64, index: u32 };
-
 /// idle ──a deadline──▶ armed ──CQE──▶ idle, and due if it expired
 ///                        └─ cancelled for an earlier one, or because the ring closes
 pub const Deadlines = struct {
-    heap: []Entry,
-    count: u32 = 0,
+    /// Its members are the slots of connections, and behind them those of operations.
+    heap: Heap,
+    /// Where the operations' begin.
+    connections: u32,
     armed: bool = false,
-    armed_ms: u64 = 0,
+    armed_ns: u64 = 0,
     /// Tells the CQE of the time-out that is armed from those before.
     generation: u32 = 0,
     cancel_asked: bool = false,
@@ -45,37 +49,54 @@ pub const Deadlines = struct {
     /// The kernel reads it when it takes the SQE (I1).
     duration: seam.Timespec = .{ .sec = 0, .nsec = 0 },
 
+    pub fn init(config: *const memory.Config, bump: *memory.Bump) Deadlines {
+        const count = config.connections + config.operations;
+        const heap: Heap = .init(bump.take(deadline_heap.Entry, count), bump.take(u32, count));
+        return .{ .heap = heap, .connections = config.connections };
+    }
+
+    pub fn private_size(config: *const memory.Config) usize {
+        const count = @as(usize, config.connections) + config.operations;
+        return count * (@sizeOf(deadline_heap.Entry) + @sizeOf(u32));
+    }
+
     /// From now on; 0 means none.
     pub fn set(deadlines: *Deadlines, engine: *Engine, index: u32, timeout_ms: u32) void {
         const deadline = &engine.connections.at(index).deadline;
-        deadline.at_ms = if (timeout_ms == 0)
+        deadline.at_ns = if (timeout_ms == 0)
             never
         else
-            round_up(now_ms(engine) + timeout_ms, timeout_ms);
-        if (deadline.place == outside) {
-            if (deadline.at_ms != never) deadlines.add(engine, index, deadline.at_ms);
-        } else if (deadline.at_ms < deadlines.heap[deadline.place].key_ms) {
-            deadlines.heap[deadline.place].key_ms = deadline.at_ms;
-            deadlines.rise(engine, deadline.place);
+            round_up(engine.kernel.now_ns(), timeout_ms);
+        if (deadlines.heap.find(index)) |entry| {
+            if (deadline.at_ns < entry.at_ns) deadlines.heap.move(index, deadline.at_ns);
+        } else if (deadline.at_ns != never) {
+            deadlines.heap.add(index, deadline.at_ns);
         }
     }
 
     /// An eighth of the time, and a second at most, is given to sharing a wake-up.
-    fn round_up(at_ms: u64, timeout_ms: u32) u64 {
-        const step: u64 = std.math.floorPowerOfTwo(u32, std.math.clamp(timeout_ms / 8, 1, 1024));
-        return std.mem.alignForward(u64, at_ms, step);
-    }
-
-    /// Up, so that nothing is due before its time has passed in full.
-    fn now_ms(engine: *Engine) u64 {
-        return std.math.divCeil(u64, engine.kernel.now_ns(), std.time.ns_per_ms) catch unreachable;
+    fn round_up(now_ns: u64, timeout_ms: u32) u64 {
+        const step_ms = std.math.floorPowerOfTwo(u32, std.math.clamp(timeout_ms / 8, 1, 1024));
+        const step_ns = step_ms * ns_per_ms;
+        return (now_ns + timeout_ms * ns_per_ms + step_ns - 1) / step_ns * step_ns;
     }
 
     /// The connection is over.
     pub fn remove(deadlines: *Deadlines, engine: *Engine, index: u32) void {
-        const deadline = &engine.connections.at(index).deadline;
-        deadline.at_ms = never;
-        if (deadline.place != outside) deadlines.take(engine, deadline.place);
+        engine.connections.at(index).deadline.at_ns = never;
+        if (deadlines.heap.find(index) != null) deadlines.heap.remove(index);
+    }
+
+    /// A user's timer, exact; `now_ns` tells whether it is due already.
+    pub fn add_timer(deadlines: *Deadlines, slot: u32, at_ns: u64, now_ns: u64) void {
+        deadlines.heap.add(deadlines.connections + slot, at_ns);
+        if (at_ns <= now_ns) deadlines.due = true;
+    }
+
+    /// Its end is told as soon as there is a turn.
+    pub fn hasten_timer(deadlines: *Deadlines, slot: u32) void {
+        deadlines.heap.move(deadlines.connections + slot, 0);
+        deadlines.due = true;
     }
 
     // The turn ---------------------------------------------------------------------------------
@@ -83,31 +104,50 @@ pub const Deadlines = struct {
     /// Entries that one turn looks at; more come in the next.
     pub const turn_max = 256;
 
-    /// Tells the connections whose time has come: a record each at most.
+    /// Tells those whose time has come: a record each at most.
     pub fn expire(deadlines: *Deadlines, engine: *Engine) void {
         if (!deadlines.due) return;
         deadlines.due = false;
-        const now = engine.kernel.now_ns() / std.time.ns_per_ms;
+        const now_ns = engine.kernel.now_ns();
         for (0..turn_max) |_| {
-            if (deadlines.count == 0) return;
-            const top = &deadlines.heap[0];
-            if (top.key_ms > now) return;
-            const index = top.index;
-            const connection = engine.connections.at(index);
-            const is_later = connection.deadline.at_ms > now and !mutation.is(.hasten_deadline);
-            if (is_later and connection.deadline.at_ms != never and
-                !mutation.is(.forget_deadline))
-            {
-                top.key_ms = connection.deadline.at_ms;
-                deadlines.sink(engine, 0);
-                continue;
+            const nearest = deadlines.heap.nearest() orelse return;
+            if (nearest.at_ns > now_ns) return;
+            if (engine.record_count == engine.records.len) break;
+            if (nearest.member >= deadlines.connections) {
+                deadlines.expire_timer(engine, nearest, now_ns);
+            } else {
+                deadlines.expire_connection(engine, nearest.member, now_ns);
             }
-            deadlines.take(engine, 0);
-            if (is_later) continue; // it was lifted
-            connection.deadline.at_ms = never;
-            connection.on_deadline(engine, index);
         }
         deadlines.due = true;
+    }
+
+    fn expire_timer(
+        deadlines: *Deadlines,
+        engine: *Engine,
+        entry: *const deadline_heap.Entry,
+        now_ns: u64,
+    ) void {
+        const member = entry.member;
+        const slot = member - deadlines.connections;
+        if (timers.fire(engine, slot, entry.at_ns, now_ns)) |next_ns| {
+            deadlines.heap.move(member, next_ns);
+        } else {
+            deadlines.heap.remove(member);
+        }
+    }
+
+    fn expire_connection(deadlines: *Deadlines, engine: *Engine, index: u32, now_ns: u64) void {
+        const connection = engine.connections.at(index);
+        const deadline = &connection.deadline;
+        const is_later = deadline.at_ns > now_ns and !mutation.is(.hasten_deadline);
+        if (is_later and deadline.at_ns != never and !mutation.is(.forget_deadline)) {
+            return deadlines.heap.move(index, deadline.at_ns);
+        }
+        deadlines.heap.remove(index);
+        if (is_later) return; // it was lifted
+        deadline.at_ns = never;
+        connection.on_deadline(engine, index);
     }
 
     /// Arms the time-out, or cancels one that is later than the nearest deadline. False: no SQE.
@@ -122,15 +162,15 @@ pub const Deadlines = struct {
             deadlines.cancels_pending += 1;
             return true;
         }
-        const nearest = deadlines.heap[0].key_ms;
-        const left_ms = nearest -| engine.kernel.now_ns() / std.time.ns_per_ms;
+        const nearest_ns = deadlines.heap.nearest().?.at_ns;
+        const left_ns = nearest_ns -| engine.flush_clock();
         deadlines.duration = .{
-            .sec = @intCast(left_ms / 1000),
-            .nsec = @intCast(left_ms % 1000 * std.time.ns_per_ms),
+            .sec = @intCast(left_ns / std.time.ns_per_s),
+            .nsec = @intCast(left_ns % std.time.ns_per_s),
         };
         deadlines.generation +%= 1;
         deadlines.armed = true;
-        deadlines.armed_ms = nearest;
+        deadlines.armed_ns = nearest_ns;
         deadlines.cancel_asked = false;
         timer.Deadline.prepare(sqe, &deadlines.duration, deadlines.tag(.deadline));
         return true;
@@ -140,11 +180,12 @@ pub const Deadlines = struct {
     pub fn has_work(deadlines: *const Deadlines) bool {
         if (deadlines.armed) {
             if (deadlines.cancel_asked) return false;
-            const too_late = deadlines.count > 0 and deadlines.heap[0].key_ms < deadlines.armed_ms;
-            return deadlines.closing or too_late;
+            if (deadlines.closing) return true;
+            const nearest = deadlines.heap.nearest() orelse return false;
+            return nearest.at_ns < deadlines.armed_ns and !mutation.is(.forget_nearest);
         }
         if (deadlines.closing) return false;
-        return deadlines.due or deadlines.count > 0;
+        return deadlines.due or deadlines.heap.count > 0;
     }
 
     /// What the kernel still holds.
@@ -173,58 +214,6 @@ pub const Deadlines = struct {
     pub fn on_cancel_done(deadlines: *Deadlines) void {
         assert(deadlines.cancels_pending > 0);
         deadlines.cancels_pending -= 1;
-    }
-
-    // The heap ---------------------------------------------------------------------------------
-
-    fn add(deadlines: *Deadlines, engine: *Engine, index: u32, key_ms: u64) void {
-        assert(deadlines.count < deadlines.heap.len); // a place for each connection
-        const place = deadlines.count;
-        deadlines.count += 1;
-        deadlines.put(engine, place, .{ .key_ms = key_ms, .index = index });
-        deadlines.rise(engine, place);
-    }
-
-    fn take(deadlines: *Deadlines, engine: *Engine, place: u32) void {
-        assert(place < deadlines.count);
-        engine.connections.at(deadlines.heap[place].index).deadline.place = outside;
-        deadlines.count -= 1;
-        if (place == deadlines.count) return;
-        const last = deadlines.heap[deadlines.count];
-        deadlines.put(engine, place, last);
-        deadlines.rise(engine, place);
-        deadlines.sink(engine, engine.connections.at(last.index).deadline.place);
-    }
-
-    fn put(deadlines: *Deadlines, engine: *Engine, place: u32, entry: Entry) void {
-        deadlines.heap[place] = entry;
-        engine.connections.at(entry.index).deadline.place = place;
-    }
-
-    fn rise(deadlines: *Deadlines, engine: *Engine, from: u32) void {
-        const entry = deadlines.heap[from];
-        var place = from;
-        while (place > 0) {
-            const above = (place - 1) / 2;
-            if (deadlines.heap[above].key_ms <= entry.key_ms) break;
-            deadlines.put(engine, place, deadlines.heap[above]);
-            place = above;
-        }
-        deadlines.put(engine, place, entry);
-    }
-
-    fn sink(deadlines: *Deadlines, engine: *Engine, from: u32) void {
-        const entry = deadlines.heap[from];
-        var place = from;
-        while (2 * place + 1 < deadlines.count) {
-            var below = 2 * place + 1;
-            if (below + 1 < deadlines.count and
-                deadlines.heap[below + 1].key_ms < deadlines.heap[below].key_ms) below += 1;
-            if (entry.key_ms <= deadlines.heap[below].key_ms) break;
-            deadlines.put(engine, place, deadlines.heap[below]);
-            place = below;
-        }
-        deadlines.put(engine, place, entry);
     }
 };
 
@@ -300,7 +289,7 @@ test "each deadline strikes once, in order and never early, however often it is 
     }
     try testing.expectEqual(0, expected);
     for (due_ms) |due| try testing.expectEqual(null, due);
-    try testing.expectEqual(0, engine.deadlines.count);
+    try testing.expectEqual(0, engine.deadlines.heap.count);
 }
 
 test "moving deadlines later submits nothing, an earlier one cancels what is armed" {
@@ -324,6 +313,7 @@ test "moving deadlines later submits nothing, an earlier one cancels what is arm
         if (told) break;
     }
     try testing.expect(told);
+    _ = engine.turn(0);
     // The cancel, the near one, and the far one again.
     try testing.expectEqual(before + 3, engine.counters.sqes);
 }

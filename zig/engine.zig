@@ -22,11 +22,13 @@ const passing = @import("passing.zig");
 const receiving = @import("receiving.zig");
 const registration = @import("registration.zig");
 const features = @import("features.zig");
+const timers = @import("timers.zig");
 const deadlines = @import("deadlines.zig");
 const Connection = @import("connection.zig").Connection;
 const Listener = @import("listen.zig").Listener;
 const Segment = @import("segment.zig").Segment;
 const Place = @import("send_chain.zig").Place;
+const sending = @import("sending.zig");
 const send_settling = @import("send_settling.zig");
 const Datagrams = @import("datagrams.zig").Datagrams;
 const proxied = @import("proxied.zig");
@@ -65,6 +67,7 @@ pub const Engine = struct {
     staging_pool: staging.Pool,
     high_water_mark: u32,
     deadlines: deadlines.Deadlines,
+    timers: timers.Started = .{},
     /// Bytes from which on memory is sent without a copy.
     zero_copy_min: u32,
     transfers: transfer.Pool,
@@ -150,7 +153,7 @@ pub const Engine = struct {
                 bump.take(u32, config.staging_blocks),
             ),
             .high_water_mark = config.high_water_mark,
-            .deadlines = .{ .heap = bump.take(deadlines.Entry, config.connections) },
+            .deadlines = .init(config, &bump),
             .zero_copy_min = config.zero_copy_min,
             .arguments = @ptrCast(@alignCast(slab.ptr + layout.arguments_offset)),
             .transfers = try .init(bump.take(u32, link_count)),
@@ -172,7 +175,7 @@ pub const Engine = struct {
         return @sizeOf(Engine) + pages_of_alignment +
             (transfer.Pool.next_count() + abi.turn_cqes_max) * @sizeOf(u32) +
             @as(usize, config.connections) * @sizeOf(slots.Slots(Connection).Entry) +
-            @as(usize, config.connections) * @sizeOf(deadlines.Entry) +
+            deadlines.Deadlines.private_size(config) +
             @as(usize, config.listeners) * @sizeOf(slots.Slots(Listener).Entry) +
             @as(usize, config.operations) * @sizeOf(slots.Slots(Operation).Entry) +
             @as(usize, config.segments) * @sizeOf(slots.Slots(Segment).Entry) +
@@ -219,12 +222,13 @@ pub const Engine = struct {
         for (0..rounds_max) |round| {
             engine.flush();
             const waits = wait_ms > 0 and round == 0 and engine.record_count == 0 and
-                !engine.posts.sleep(.waits);
+                !engine.deadlines.due and !engine.posts.sleep(.waits);
             if (waits or engine.kernel.queued() > 0 or engine.kernel.ready()) {
                 outcome = engine.enter(@intFromBool(waits), wait_ms);
             }
             engine.reap();
             engine.posts.collect(engine);
+            engine.deadlines.expire(engine);
             if (outcome < 0) break;
             if (engine.record_count > 0 or !engine.has_work()) break;
         }
@@ -261,31 +265,20 @@ pub const Engine = struct {
         receiving.give_back(engine);
         engine.datagrams.begin(engine);
         receiving.admit(engine);
-        engine.deadlines.expire(engine);
-        engine.feed();
+        sending.feed(engine);
         engine.posts.begin(engine);
     }
 
-    /// Writers that found the staging pool empty are told in their order, as far as blocks go.
-    fn feed(engine: *Engine) void {
-        var budget = @min(engine.staging_pool.available(), turn_drains_max);
-        while (budget > 0) : (budget -= 1) {
-            const index = engine.starved.pop(&engine.connections) orelse return;
-            engine.connections.at(index).maybe_drain(engine, index);
-        }
-    }
-
-    const turn_drains_max = 512;
-
     comptime {
         // A CQE makes one record, seldom two; the others in `begin` make their share (I9).
-        const others = turn_drains_max + deadlines.Deadlines.turn_max + posts.turn_max;
+        const others = sending.turn_drains_max + deadlines.Deadlines.turn_max + posts.turn_max;
         assert(others + abi.turn_cqes_max <= abi.records_max);
     }
 
     /// Before the enter, so that one system call submits everything that the last round asked for.
     fn flush(engine: *Engine) void {
         engine.flush_ns = 0;
+        timers.advance(engine);
         if (!engine.deadlines.advance(engine) or !engine.posts.advance(engine)) return;
         advance_marked(engine, &engine.dirty_operations, &engine.operations, submission.advance);
         advance_marked(engine, &engine.dirty_listeners, &engine.listeners, Listener.advance);
@@ -397,7 +390,7 @@ pub const Engine = struct {
         return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
             engine.dirty_operations.count > 0 or engine.finished.count > 0 or
             engine.datagrams.has_work() or
-            engine.kernel.queued() > 0 or engine.kernel.ready() or
+            engine.kernel.queued() > 0 or engine.kernel.ready() or engine.timers.count > 0 or
             engine.deadlines.has_work() or engine.posts.has_work() or receiving.has_work(engine) or
             (engine.starved.count > 0 and engine.staging_pool.available() > 0);
     }

@@ -5,6 +5,7 @@
 //! stale handles (EBADF), other threads (EEXIST, as the kernel says of a SINGLE_ISSUER ring) and
 //! forked children (EPERM). Results are ≥ 0, or a negative errno. Step 3 of the straight line.
 
+const std = @import("std");
 const abi = @import("abi.zig");
 const abi_layout = @import("abi_layout.zig");
 const calls = @import("calls.zig");
@@ -13,6 +14,7 @@ const opening = @import("opening.zig");
 const registration = @import("registration.zig");
 const rings = @import("rings.zig");
 const posts = @import("exports_posts.zig");
+const linux = @import("kernel.zig").linux;
 
 pub const panic = rings.panic;
 
@@ -296,6 +298,20 @@ pub export fn bu_slab_read(ring: u32, offset: u32, target: ?[*]u8, len: u32) i32
 pub export fn bu_nop(ring: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
     return calls.nop(engine);
+}
+
+/// Starts a timer: `milliseconds` from the next flush on, or with `TimerFlag.absolute` until the
+/// clock of `bu_clock_read` says so. It completes with -ETIME, or -ETIMEDOUT if `limit_ms` pass
+/// before; below 0 there is no limit. With `TimerFlag.repeating` it completes with 1 at each beat
+/// until it is cancelled, with more if beats were missed. The operation's slot index.
+pub export fn bu_timer_start(ring: u32, milliseconds: f64, limit_ms: f64, flags: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.timer_start(engine, milliseconds, limit_ms, flags);
+}
+
+/// CLOCK_MONOTONIC in milliseconds.
+pub export fn bu_clock_read() f64 {
+    return @as(f64, @floatFromInt(linux.now_ns())) / std.time.ns_per_ms;
 }
 
 /// Starts an `OperationKind` with the slab's `Arguments`; `input` is copied before the call

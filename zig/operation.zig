@@ -168,7 +168,8 @@ pub fn prepare(sqe: *kernel.Sqe, operation: *Operation) void {
 ///   └─ cancelled first: a NOP goes in its place, withdrawn
 /// in_stream ──its segment ends──▶ (retired)
 /// offloaded ──its outcome is posted, or a cancel──▶ (retired)
-pub const Stage = enum(u8) { queued, submitted, withdrawn, over, in_stream, offloaded };
+/// queued ──flush, a timer──▶ timed ──its time has come, or a cancel──▶ (retired)
+pub const Stage = enum(u8) { queued, submitted, withdrawn, over, in_stream, offloaded, timed };
 
 /// A user's operation: one slot from start to its last CQE, its memory until the turn after.
 pub const Operation = struct {

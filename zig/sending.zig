@@ -297,6 +297,17 @@ pub fn maybe_drain(connection: *Connection, engine: *Engine, index: u32) void {
     if (!mutation.is(.forget_drain)) engine.record(.drain, index, 0, 0, 0);
 }
 
+pub const turn_drains_max = 512;
+
+/// Writers that found the staging pool empty are told in their order, as far as blocks go.
+pub fn feed(engine: *Engine) void {
+    var budget = @min(engine.staging_pool.available(), turn_drains_max);
+    while (budget > 0) : (budget -= 1) {
+        const index = engine.starved.pop(&engine.connections) orelse return;
+        maybe_drain(engine.connections.at(index), engine, index);
+    }
+}
+
 /// Everything of the queue is given back; nothing of it is in flight. `cause`: why what is left
 /// was not sent.
 pub fn release(connection: *Connection, engine: *Engine, cause: i32) void {

@@ -225,6 +225,15 @@ pub fn settle_send(engine: *Engine, slot: u32, result: i32, bytes_sent: u64) voi
     retire(engine, self, slot);
 }
 
+/// The end of a user's timer.
+pub fn settle_timer(engine: *Engine, slot: u32, result: i32) void {
+    const self = engine.operations.at(slot);
+    assert(self.stage == .timed);
+    engine.record(.completion, slot, result, 0, 0);
+    count_latency(self, engine);
+    retire(engine, self, slot);
+}
+
 /// The end of an operation that somebody else performs.
 pub fn settle_offloaded(engine: *Engine, slot: u32, result: i32) void {
     const self = engine.operations.at(slot);

@@ -8,6 +8,8 @@ test {
     _ = @import("abi_typescript.zig");
     _ = @import("block.zig");
     _ = @import("deadlines.zig");
+    _ = @import("deadline_heap.zig");
+    _ = @import("timers.zig");
     _ = @import("mailbox.zig");
     _ = @import("memory.zig");
     _ = @import("operation.zig");
@@ -57,4 +59,5 @@ test {
     _ = @import("testing/send_tests.zig");
     _ = @import("testing/shrink.zig");
     _ = @import("testing/stream.zig");
+    _ = @import("testing/timer_schedules.zig");
 }

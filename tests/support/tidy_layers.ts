@@ -7,11 +7,11 @@ export const ZIG_LAYERS = [
   /^zig\/kernel(?:\.zig$|\/)/,
   /^zig\/(?:memory|block)\.zig$/,
   /^zig\/(?:slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
-  /^zig\/(?:buffer_ring|datagram_buffers|proxy_protocol)\.zig$/,
+  /^zig\/(?:buffer_ring|datagram_buffers|proxy_protocol|deadline_heap)\.zig$/,
   /^zig\/(?:operation(?:\.zig$|\/)|segment\.zig$)/,
   // Connections and operations: what they submit, and what comes of it.
   new RegExp(
-    "^zig/(?:features|connection|deadlines|forwarding|receiving|send\\w+|listen|posts" +
+    "^zig/(?:features|connection|deadlines|timers|forwarding|receiving|send\\w+|listen|posts" +
       "|submission|failure|proxied|passing)\\.zig$",
   ),
   /^zig\/datagram(?:_queue|s)?\.zig$/,
@@ -28,16 +28,19 @@ export const SCRIPT_LAYERS = [
   /^ts\/(?:errors|described_error|releases)\.ts$/,
   /^ts\/(?:ring_options|native|memory|address|proxy_protocol)\.ts$/,
   /^ts\/(?:completion|loans|buffer|borrowed|stats)\.ts$/,
-  /^ts\/(?:operation|reaction|registered|cargo|stream_cargo|message|vectors|statx)\.ts$/,
+  /^ts\/(?:operation|made|mapped|reaction|registered|statx)\.ts$/,
+  /^ts\/(?:cargo|stream_cargo|message|vectors)\.ts$/,
   /^ts\/(?:engine|loop)\.ts$/,
   /^ts\/waiting\.ts$/,
+  /^ts\/(?:timer|interval)\.ts$/,
+  /^ts\/operation\/timer\.ts$/,
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
   /^ts\/(?:prepare|batch|watch|block|post|schedule|offload|offload_worker)\.ts$/,
   /^ts\/ring\.ts$/,
   /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing)\.ts$/,
   /^ts\/(?:passing|reading|piping|tls)\.ts$/,
   /^ts\/datagram_(?:options|records|settings)\.ts$/,
-  /^ts\/(?:listen|connect|socket|datagram|file|timer)\.ts$/,
+  /^ts\/(?:listen|connect|socket|datagram|file)\.ts$/,
   /^ts\/serve\w*\.ts$/,
   /^ts\/index\.ts$/,
 ];

@@ -1,9 +1,10 @@
-// Operations on the ring itself: nop, timeout, cancel, and waiting for a descriptor (poll).
+// Operations on the ring itself: nop, cancel, and waiting for a descriptor (poll).
 //
 // What every operation shares stands here too: how a descriptor or a registered file is named.
 
 import { ARGUMENTS_WORDS, ERRNO, OperationKind, OperationOption } from "../abi.ts";
 import { argumentError, checkBoolean, checkInteger } from "../errors.ts";
+import { Mapped } from "../mapped.ts";
 import { native } from "../native.ts";
 import {
   callbackOf,
@@ -14,12 +15,11 @@ import {
   optionsOf,
   setOption,
   type Callback,
-  type Cargo,
   type OperationOptions,
 } from "../operation.ts";
 import { RegisteredFile } from "../registered.ts";
 import type { OperationName } from "../ring_options.ts";
-import { Waiting } from "../waiting.ts";
+import { TimerOperations } from "./timer.ts";
 
 /** A descriptor, or a registered file in its place. */
 export type File = number | RegisteredFile;
@@ -59,37 +59,7 @@ export interface CancelFilter {
   kind?: string;
 }
 
-/** The result of an operation without data, mapped: what one kind says of a number. */
-class Mapped implements Cargo<number> {
-  readonly input = null;
-  readonly buffer = undefined;
-  readonly #map: (result: number) => number;
-
-  constructor(map: (result: number) => number) {
-    this.#map = map;
-  }
-
-  // Nothing to take, nothing to give back.
-  board(): void {}
-  orphan(): void {}
-
-  land(_engine: unknown, index: number, result: number): number {
-    return index < 0 ? result : this.#map(result);
-  }
-
-  value(result: number): number {
-    return result;
-  }
-
-  detail(): undefined {
-    return undefined;
-  }
-}
-
-/** A time-out that expires is what was asked for: timeout of io_uring_enter(2) says -ETIME. */
-const expired = new Mapped((result) => (result === -ERRNO.ETIME ? 0 : result));
-
-export class ControlOperations extends Waiting {
+export class ControlOperations extends TimerOperations {
   /** @internal Checks the ring and resets the argument words to `file`. Returns its descriptor. */
   prepareFile(kind: string, file: File): number {
     this.assertOpen(kind);
@@ -119,23 +89,6 @@ export class ControlOperations extends Waiting {
     if (given === NO_OPTIONS && this.linkBits === 0) return launchNop(this, told);
     this.memory.arguments.reset(-1);
     return launch(this, OperationKind.nop, -1, null, given, told);
-  }
-
-  /** Completes with 0 after so many milliseconds; fractions count. Callback: `(result)`. */
-  timeout(
-    milliseconds: number,
-    options?: OperationOptions | Callback,
-    callback?: Callback,
-  ): Operation {
-    this.assertOpen("timeout");
-    if (!(typeof milliseconds === "number" && milliseconds >= 0 && milliseconds <= FD_MAX)) {
-      throw argumentError("timeout", "milliseconds", `0 to ${FD_MAX}`, milliseconds);
-    }
-    const given = optionsOf("timeout", options);
-    const told = callbackOf("timeout", options, callback);
-    this.memory.arguments.reset(-1);
-    this.memory.arguments.doubles[WORDS.offset] = milliseconds;
-    return launch(this, OperationKind.timeout, -1, expired, given, told);
   }
 
   /**

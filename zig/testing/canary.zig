@@ -9,6 +9,7 @@ const runner = @import("root");
 const mutation = @import("mutation.zig");
 const schedules = @import("schedules.zig");
 const datagram_schedules = @import("datagram_schedules.zig");
+const timer_schedules = @import("timer_schedules.zig");
 const operation_schedules = @import("operations/schedules.zig");
 const fork = @import("../kernel/fork.zig");
 const poison = @import("../poison.zig");
@@ -25,6 +26,7 @@ const failed_otherwise = 2;
 fn search(bug: Mutation) u8 {
     runner.panics_quietly = true;
     mutation.activate(bug);
+    if (bug.is_of_timers()) return search_in(timer_schedules);
     if (bug.is_of_datagrams()) return search_in(datagram_schedules);
     return if (bug.is_of_operations()) search_in(operation_schedules) else search_in(schedules);
 }
@@ -53,8 +55,8 @@ fn expect_found(bug: Mutation) !void {
 
 test "each bug that is put in on purpose is found by the schedules" {
     for (std.enums.values(Mutation)) |bug| {
-        const others = bug == .none or bug.is_of_operations() or bug.is_of_datagrams();
-        if (!others) try expect_found(bug);
+        const others = bug.is_of_operations() or bug.is_of_datagrams() or bug.is_of_timers();
+        if (bug != .none and !others) try expect_found(bug);
     }
 }
 
@@ -67,5 +69,11 @@ test "each bug of users' operations is found by the schedules of operations" {
 test "each bug of datagram sockets is found by their schedules" {
     for (std.enums.values(Mutation)) |bug| {
         if (bug.is_of_datagrams()) try expect_found(bug);
+    }
+}
+
+test "each bug of timers is found by their schedules" {
+    for (std.enums.values(Mutation)) |bug| {
+        if (bug.is_of_timers()) try expect_found(bug);
     }
 }

@@ -126,13 +126,28 @@ pub const Mutation = enum {
     /// Datagrams that came together are taken for one.
     join_datagrams,
 
+    // From here on: bugs of timers, which `timers.zig` must find.
+    /// A timer that is cancelled waits for its time.
+    forget_timer,
+    /// Equal deadlines come in any order.
+    ignore_order,
+    /// The beats of an interval count from when the last one was told.
+    drift,
+    /// A nearer deadline does not replace the time-out that is armed.
+    forget_nearest,
+
     pub fn is_of_operations(mutation: Mutation) bool {
         return @intFromEnum(mutation) >= @intFromEnum(Mutation.lose_link) and
-            !mutation.is_of_datagrams();
+            !mutation.is_of_datagrams() and !mutation.is_of_timers();
     }
 
     pub fn is_of_datagrams(mutation: Mutation) bool {
-        return @intFromEnum(mutation) >= @intFromEnum(Mutation.lose_datagram_order);
+        return @intFromEnum(mutation) >= @intFromEnum(Mutation.lose_datagram_order) and
+            !mutation.is_of_timers();
+    }
+
+    pub fn is_of_timers(mutation: Mutation) bool {
+        return @intFromEnum(mutation) >= @intFromEnum(Mutation.forget_timer);
     }
 };
 

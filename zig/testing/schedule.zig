@@ -408,7 +408,7 @@ pub const Schedule = struct {
             .{ "receive blocks that the kernel lacks", engine.blocks.free -|
                 kernel.provided.of(.block).published },
             .{ "parked connections", engine.parked.count },
-            .{ "deadlines", engine.deadlines.count },
+            .{ "deadlines", engine.deadlines.heap.count },
             .{ "connections that hold their share", engine.full_count },
             .{ "starved connections", engine.starved.count },
             .{ "marked connections", engine.dirty.count },

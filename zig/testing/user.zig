@@ -290,7 +290,7 @@ fn peer_connect(schedule: *Schedule) Error!void {
 fn start(schedule: *Schedule) Error!void {
     const is_timeout = schedule.chance(60);
     const index = if (is_timeout)
-        calls.timeout(schedule.engine, @floatFromInt(schedule.below(200)))
+        calls.timer_start(schedule.engine, @floatFromInt(schedule.below(200)), -1, 0)
     else
         calls.nop(schedule.engine);
     if (index == errno.nomem or index == errno.again) return;

@@ -160,8 +160,10 @@ fn update(run: *Run, resource: abi.Resource) Error!void {
     else
         @as(i32, 0);
     // A member of a chain looks it up when its turn comes: no update meanwhile.
-    const waiting = run.engine.dirty_operations.count + run.engine.kernel.queued();
-    const queued = waiting > 0 or has_follower(run, resource, place);
+    const engine = run.engine;
+    const waiting = engine.dirty_operations.count + engine.kernel.queued() + engine.timers.count;
+    const queued = waiting > 0 or engine.deadlines.has_work() or
+        has_follower(run, resource, place);
     const number = @intFromEnum(resource);
     if (resource == .buffers) {
         const memory = try run.arena.alloc(u8, buffer_size);

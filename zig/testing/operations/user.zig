@@ -5,6 +5,7 @@
 const std = @import("std");
 const abi = @import("../../abi.zig");
 const calls = @import("../../calls.zig");
+const timers = @import("../../timers.zig");
 const seam = @import("../../kernel.zig");
 const model = @import("model.zig");
 const building = @import("build.zig");
@@ -125,8 +126,9 @@ fn ask(run: *Run, operation: *const Operation) i32 {
     const engine = run.engine;
     const simple = operation.arguments.timeout_ms < 0 and operation.arguments.options == 0;
     if (simple and operation.kind == .nop and run.chance(50)) return calls.nop(engine);
-    if (simple and operation.kind == .timeout and run.chance(50)) {
-        return calls.timeout(engine, operation.arguments.offset);
+    const may_be_timer = operation.kind == .timeout and operation.arguments.options == 0;
+    if (may_be_timer and engine.batch == null and !operation.masked and run.chance(50)) {
+        return timers.start(engine, operation.arguments.offset, operation.arguments.timeout_ms, 0);
     }
     engine.arguments.* = operation.arguments;
     const bytes: ?[*]const u8 = if (input.len > 0) &input.bytes else null;
