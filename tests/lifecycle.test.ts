@@ -107,6 +107,7 @@ const RING: Record<string, RingRow> = {
   post: [(ring) => ring.post(1, 1), "undefined", "undefined", ...down],
   onPost: [(ring) => ring.onPost(1, () => {}), "object", "object", ...down],
   offload: starts((ring) => ring.offload(() => 1)),
+  worker: [(ring) => ring.worker("nowhere.ts"), "object", "object", ...down],
   schedule: starts((ring) => ring.schedule()),
   watch: [(ring) => ring.watch(9999, "read", null, () => {}), "object", "object", ...down],
   // The end; last, since it is one. A closed descriptor needs an open ring, the ring's end none.

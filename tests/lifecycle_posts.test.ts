@@ -7,8 +7,10 @@ import {
   Ring,
   type Poster,
   type PostSubscription,
+  type RingWorker,
   type Token,
 } from "../ts/index.ts";
+import { program } from "./support/child.ts";
 import { expectRows, outcomeOf, type Matrix } from "./support/matrix.ts";
 
 setDefaultTimeout(30_000);
@@ -121,7 +123,46 @@ const BLOCKS: Matrix<NativeBlock> = {
   },
 };
 
-const ALL = [TOKENS, POSTERS, SUBSCRIPTIONS, BLOCKS] as unknown as Matrix<object>[];
+const deaf = new URL(`file://${program("worker_jobs")}#deaf`);
+
+const WORKERS: Matrix<RingWorker> = {
+  name: "a Worker that runs, is asked to stop, has exited, of a closed ring",
+  internal: [],
+  states: {
+    running: (ring) => ({ held: ring.worker(deaf) }),
+    stopping: (ring) => {
+      const worker = ring.worker(deaf);
+      worker.stop();
+      return { held: worker };
+    },
+    exited: async (ring) => {
+      const worker = ring.worker(deaf);
+      await worker.terminate();
+      return { held: worker };
+    },
+    closed: async (ring) => {
+      const worker = ring.worker(deaf);
+      await ring.close({ cancel: true });
+      await worker.join();
+      return { held: worker };
+    },
+  },
+  rows: {
+    state: [(worker) => worker.state, "running", "stopping", "exited", "exited"],
+    post: [(worker) => worker.post("x"), "undefined", "undefined", "ESHUTDOWN", "ESHUTDOWN"],
+    stop: [(worker) => worker.stop(), "undefined", "undefined", "undefined", "undefined"],
+    join: [(worker) => worker.join(0), "promise", "promise", "promise", "promise"],
+    terminate: [(worker) => worker.terminate(), "promise", "promise", "promise", "promise"],
+    "Symbol(Symbol.asyncDispose)": [
+      (worker) => worker[Symbol.asyncDispose](), "promise", "promise", "promise", "promise",
+    ],
+    stats: [(worker) => worker.stats().queue.put, "0", "0", "0", "0"],
+    ref: [(worker) => worker.ref(), "undefined", "undefined", "undefined", "undefined"],
+    unref: [(worker) => worker.unref(), "undefined", "undefined", "undefined", "undefined"],
+  },
+};
+
+const ALL = [TOKENS, POSTERS, SUBSCRIPTIONS, BLOCKS, WORKERS] as unknown as Matrix<object>[];
 const open = () => new Ring({ posts: 2, onLog: () => {} });
 
 describe.each(ALL)("$name:", ({ internal, further, states, rows }) => {

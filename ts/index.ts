@@ -98,3 +98,6 @@ export type { Latency, RingStats } from "./stats.ts";
 export type { ChainResult } from "./stream_cargo.ts";
 export type { Deadline } from "./timer.ts";
 export type { Watch, WatchEvent, WatchHandler } from "./watch.ts";
+export type { RingWorker, WorkerExit, WorkerOptions } from "./worker.ts";
+export type { WorkerContext } from "./worker_context.ts";
+export type { QueueOptions, QueueStats } from "./worker_queue.ts";

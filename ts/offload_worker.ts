@@ -10,6 +10,7 @@ import { NativeBlock } from "./block.ts";
 import { describeError } from "./described_error.ts";
 import { native } from "./native.ts";
 import type { Order, Outcome } from "./offload.ts";
+import { importFunction } from "./worker_module.ts";
 
 declare const self: Worker;
 
@@ -36,7 +37,7 @@ async function perform(order: Order): Promise<Uint8Array> {
 }
 
 function find({ source, module }: Order): Run | Promise<Run> {
-  if (source === null) return load(module as string);
+  if (source === null) return importFunction("offload", module as string) as Promise<Run>;
   let run = compiled.get(source);
   if (run === undefined) {
     run = (0, eval)(`(${source}\n)`) as Run;
@@ -44,16 +45,6 @@ function find({ source, module }: Order): Run | Promise<Run> {
     compiled.set(source, run);
   }
   return run;
-}
-
-async function load(href: string): Promise<Run> {
-  const url = new URL(href);
-  const name = url.hash === "" ? "default" : decodeURIComponent(url.hash.slice(1));
-  url.hash = "";
-  const exports = await import(url.href) as Record<string, unknown>;
-  const run = exports[name];
-  if (typeof run === "function") return run as Run;
-  throw new TypeError(`offload: ${url.href} exports no function ${JSON.stringify(name)}`);
 }
 
 function pack(outcome: Outcome): Uint8Array {

@@ -203,6 +203,13 @@ export class PostBox implements PostReceiver {
     return subscription;
   }
 
+  /** With this key, or a free one from the upper end. */
+  subscribeFree(key: number | undefined, handler: PostHandler): PostSubscription {
+    let free = KEY_MAX - 1; // the last is what `serve` hands connections over with
+    while (this.#exact.has(free)) free--;
+    return this.subscribe(key ?? free, handler);
+  }
+
   #addExact(subscription: PostSubscription): void {
     if (this.#exact.has(subscription.from)) throw taken(subscription);
     this.#exact.set(subscription.from, subscription);

@@ -49,6 +49,7 @@ import {
   type RingStats,
 } from "./stats.ts";
 import { Watch, type WatchHandler } from "./watch.ts";
+import { RingWorker, type WorkerOptions } from "./worker.ts";
 
 export interface CloseOptions {
   /** Operations that are pending are cancelled without an error. Default false. */
@@ -118,6 +119,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   readonly files: FileRegistration;
   readonly #box: PostBox;
   readonly #offloads: OffloadPool;
+  readonly #workers = new Set<RingWorker>();
   #closing: Promise<void> | null = null;
 
   /** Throws a `UringError` that says why if there is no ring to be had. */
@@ -225,6 +227,7 @@ export class Ring extends SocketOperations implements AsyncDisposable {
     collected.unregister(this);
     this.loop.close();
     this.#offloads.close();
+    for (const worker of this.#workers) worker.terminate();
     const held = native.bu_ring_close(this.handle, Math.ceil(leftMs));
     if (held > 0) {
       this.log(`bun-uring: the kernel still holds ${held} at close, memory is kept: ${orphans}`);
@@ -342,6 +345,19 @@ export class Ring extends SocketOperations implements AsyncDisposable {
   ): Operation<Awaited<Result>> {
     this.assertOpen("offload");
     return this.#offloads.start(job as OffloadJob<never, unknown>, args);
+  }
+
+  /**
+   * Starts a long-lived Worker, which runs the default export of a module, or the one that the
+   * URL's hash names, until it returns: it is called with a `WorkerContext`. Its messages, one post
+   * each, and its end arrive in turns of this ring. Closing the ring terminates it.
+   */
+  worker(module: string | URL, options: WorkerOptions = {}): RingWorker {
+    this.assertOpen("worker");
+    const onGone = (gone: RingWorker) => void this.#workers.delete(gone);
+    const worker = new RingWorker(this, this.#box, module, options, onGone);
+    this.#workers.add(worker);
+    return worker;
   }
 
   /**

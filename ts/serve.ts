@@ -10,8 +10,6 @@
 // binds, and is what the user holds; Workers are the business of serve_crew.ts.
 
 import { availableParallelism } from "node:os";
-import { isAbsolute, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import { readPlace, type Place, type PlaceOptions } from "./address.ts";
 import { argumentError, checkBoolean, checkInteger, UringError } from "./errors.ts";
 import { Ring } from "./ring.ts";
@@ -22,6 +20,7 @@ import { bindPlace, type BoundPlace } from "./serve_place.ts";
 import { readSignals, SignalWatch } from "./serve_signals.ts";
 import { sumShares, type ServerStats } from "./serve_stats.ts";
 import { withoutTls } from "./tls.ts";
+import { readModule } from "./worker_module.ts";
 
 /** How connections get to the Workers. */
 export type Distribution = "reuse-port" | "round-robin";
@@ -130,16 +129,6 @@ function readDistribution(given: unknown, place: Place): Distribution {
   const message = `serve on ${place.text}: only a port can have several listeners; its ` +
     "distribution is \"round-robin\"";
   throw new UringError("EINVAL", "serve", message);
-}
-
-/** The URL of a module that a Worker is to import. */
-function readModule(operation: string, module: unknown): string {
-  if (module instanceof URL) return module.href;
-  if (typeof module !== "string" || module === "") {
-    throw argumentError(operation, "module", "a URL or a path", module);
-  }
-  if (/^(?:file|data|blob):/.test(module)) return module;
-  return pathToFileURL(isAbsolute(module) ? module : resolve(module)).href;
 }
 
 async function open(options: ServeOptions, plan: Plan): Promise<Server> {

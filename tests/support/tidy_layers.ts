@@ -35,7 +35,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/(?:timer|interval)\.ts$/,
   /^ts\/operation\/timer\.ts$/,
   /^ts\/operation\/(?:control|file|path|socket)\.ts$/,
-  /^ts\/(?:prepare|batch|watch|block|post|schedule|offload|offload_worker)\.ts$/,
+  /^ts\/(?:prepare|batch|watch|block|post|schedule|offload(?:_worker)?|worker\w*)\.ts$/,
   /^ts\/ring\.ts$/,
   /^ts\/(?:handlers|inbox|streams|connection|sending|lending|closing)\.ts$/,
   /^ts\/(?:passing|reading|piping|tls)\.ts$/,
