@@ -10,7 +10,8 @@ export async function bunTest(filters, env = {}) {
 }
 
 /** About the tree and its texts: the same on every kernel. */
-const WITHOUT_RING = /^(?:abi|backend|documents|package|parity_table|tidy|types)\.test\.ts$/;
+const WITHOUT_RING =
+  /^(?:abi|backend|documents|package|parity_table|refusals|tidy|types)\.test\.ts$/;
 
 export function ringTests() {
   const files = readdirSync(inTree("tests")).filter((name) => name.endsWith(".test.ts"));

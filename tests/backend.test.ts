@@ -97,7 +97,7 @@ describe("where io_uring is refused", () => {
 
   test.each(sentences)("with %s its twin serves, and the reason is kept", async (errno, reason) => {
     const twin = await answer<Answer>(program("refused"), refused(errno, RING_CALLS));
-    expect(twin).toEqual({
+    expect(twin).toMatchObject({
       backend: "epoll",
       reason: expect.stringMatching(reason),
       echoed: true,

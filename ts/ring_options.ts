@@ -198,6 +198,18 @@ function refusalSentence(outcome: number, reason: number, errno: number): string
       "calls, or set the sysctl to 0"
     );
   }
+  if (detail === "EMFILE" || detail === "ENFILE") {
+    return (
+      `no descriptor is free (${detail}): a ring takes up to five; close some, or raise the ` +
+      "limit (`ulimit -n`)"
+    );
+  }
+  if (detail === "ENOMEM") {
+    return (
+      "out of memory (ENOMEM); raise the limit on locked memory (`ulimit -l`) or open it with " +
+      "fewer entries and buffers"
+    );
+  }
   switch (reason) {
     case Reason.setup_refused:
       if (detail === "ENOSYS") {
@@ -213,11 +225,6 @@ function refusalSentence(outcome: number, reason: number, errno: number): string
       return `receiving into provided buffers does not work here (${detail}); it needs Linux 5.19`;
     case Reason.eventfd_refused:
       return `an eventfd could not be registered (${detail})`;
-    case Reason.out_of_memory:
-      return (
-        `out of memory (${detail}); raise the limit on locked memory (\`ulimit -l\`) or open it ` +
-        "with fewer entries and buffers"
-      );
     case Reason.epoll_refused:
       return `epoll, or a timerfd for it, was refused (${detail})`;
     default:

@@ -118,8 +118,9 @@ fn open_ring(config: *const memory.Config) Rung {
         .refused => |refusal| return .{ .refused = refusal },
     };
     var entries = config.entries;
+    var cq_entries = config.cq_entries;
     while (true) {
-        switch (climb(supported, entries, config.cq_entries)) {
+        switch (climb(supported, entries, cq_entries)) {
             .ring => |opened| {
                 if (!opened.kernel.has_registered_fd()) supported.remove(.registered_ring_fd);
                 const unused = setup_features.differenceWith(opened.features);
@@ -134,6 +135,8 @@ fn open_ring(config: *const memory.Config) Rung {
                     return .{ .refused = refusal };
                 }
                 entries /= 2;
+                // The larger part of a ring's memory.
+                cq_entries = @max(cq_entries / 2, 2 * entries);
             },
         }
     }

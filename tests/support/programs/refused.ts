@@ -1,7 +1,8 @@
 // An echo in a process to which a seccomp filter refuses system calls, as containers do. Prints
 // what the ring says of itself, and what came back.
 //
-// Arguments: the errno, the backend asked for, and the calls by name.
+// Arguments: the errno, the backend asked for, and the calls by name. A call may name an argument
+// and its value, `io_uring_register@1=22`, or what it exceeds, `io_uring_setup@0>64`.
 
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { Ring } from "../../../ts/index.ts";
@@ -23,15 +24,27 @@ const NO_NEW_PRIVILEGES = 38;
 const SECCOMP = 22;
 const FILTER = 2;
 
-/** seccomp(2): from here on this thread gets `errno` for these calls. */
-function refuse(errno: number, names: readonly string[]): void {
-  const numbers = names.map((name) => NUMBERS[name]?.[process.arch] ?? -1);
-  if (numbers.includes(-1)) throw new Error(`unknown system call among ${names}`);
-  const program = [
+type Instruction = readonly [code: number, ifTrue: number, ifFalse: number, value: number];
+
+/** The instructions of one rule: a jump to its end is to the next rule. */
+function rule(errno: number, text: string): Instruction[] {
+  const [, name = "", place, relation, value] = /^(\w+)(?:@(\d)([=>])(\d+))?$/.exec(text) ?? [];
+  const number = NUMBERS[name]?.[process.arch];
+  if (number === undefined) throw new Error(`unknown system call: ${text}`);
+  const give: Instruction = [0x06, 0, 0, 0x0005_0000 | errno];
+  if (place === undefined) return [LOAD_NUMBER, [0x15, 0, 1, number], give];
+  return [
     LOAD_NUMBER,
-    ...numbers.flatMap((number) => [[0x15, 0, 1, number], [0x06, 0, 0, 0x0005_0000 | errno]]),
-    ALLOW,
-  ] as const;
+    [0x15, 0, 3, number],
+    [0x20, 0, 0, 16 + 8 * Number(place)], // the argument's lower half
+    [relation === "=" ? 0x15 : 0x25, 0, 1, Number(value)],
+    give,
+  ];
+}
+
+/** seccomp(2): from here on this thread gets `errno` for these calls. */
+function refuse(errno: number, rules: readonly string[]): void {
+  const program = [...rules.flatMap((text) => rule(errno, text)), ALLOW];
   const filter = new DataView(new ArrayBuffer(8 * program.length));
   program.forEach(([code = 0, ifTrue = 0, ifFalse = 0, value = 0], i) => {
     filter.setUint16(8 * i, code, true);
@@ -52,8 +65,7 @@ function refuse(errno: number, names: readonly string[]): void {
 
 const [errno = "1", backend = "auto", ...calls] = process.argv.slice(2);
 if (calls.length > 0) refuse(Number(errno), calls);
-const { reason, backend: got, echoed, watched } = await echo();
-console.log(JSON.stringify({ backend: got, reason, echoed, watched }));
+console.log(JSON.stringify(await echo()));
 process.exit(0);
 
 async function echo() {
@@ -75,5 +87,8 @@ async function echo() {
     both.server.write("x");
     await both.atClient.received(i + 1);
   }
-  return { reason: ring.reason, backend: ring.backend, echoed, watched: ring.wakeFd >= 0 };
+  const { reason, backend: got, features } = ring;
+  const { entries } = ring.inspect().submission;
+  const watched = ring.wakeFd >= 0;
+  return { backend: got, reason, echoed, watched, entries, features: [...features] };
 }
