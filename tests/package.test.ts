@@ -45,8 +45,10 @@ describe("the package", () => {
       "UringError",
       "connect",
       "listen",
+      "listenFds",
       "prepare",
       "proxy",
+      "serve",
       "udpSocket",
     ]);
   });
