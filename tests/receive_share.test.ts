@@ -4,6 +4,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Ring, type BorrowedChunk, type RingOptions, type Socket } from "../ts/index.ts";
 import { backend, features } from "./support/backend.ts";
+import { program, run } from "./support/child.ts";
 import { thrown } from "./support/operations.ts";
 import { pair, writeAll, type Pair } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
@@ -325,6 +326,12 @@ describe("connections that find no buffer", () => {
       expect(Math.max(...own.starvations)).toBeGreaterThan(1);
     },
   );
+
+  test("are served though `onStarved` throws, and the process hears of it", async () => {
+    const { code, stdout } = await run(program("starved_throws"));
+    expect(JSON.parse(stdout)).toEqual({ came: 1_200_000, told: true, errors: ["starved"] });
+    expect(code).toBe(0);
+  });
 
   test("one that pauses or closes while it waits is out of the line", async () => {
     await using own = await crowd({}, 12);

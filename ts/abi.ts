@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x57851c65;
+export const ABI_HASH = 0x7cb3e763;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -429,7 +429,7 @@ export const REGISTRATION_WORDS = {
   reserved_0: 3,
 } as const;
 
-export const STATS_SIZE = 312;
+export const STATS_SIZE = 320;
 export const STATS = {
   turns: 0,
   enters: 8,
@@ -462,14 +462,15 @@ export const STATS = {
   receive_held: 224,
   receive_large: 232,
   receive_switches: 240,
-  staging_blocks_used: 248,
-  receive_buffers_free: 256,
-  receive_buffers_target: 264,
-  receive_blocks_free: 272,
-  receive_buffers_lent: 280,
-  operations_waiting: 288,
-  sq_queued: 296,
-  cq_queued: 304,
+  forwards_copied: 248,
+  staging_blocks_used: 256,
+  receive_buffers_free: 264,
+  receive_buffers_target: 272,
+  receive_blocks_free: 280,
+  receive_buffers_lent: 288,
+  operations_waiting: 296,
+  sq_queued: 304,
+  cq_queued: 312,
 } as const;
 export const STATS_WORDS = {
   turns: 0,
@@ -503,14 +504,15 @@ export const STATS_WORDS = {
   receive_held: 28,
   receive_large: 29,
   receive_switches: 30,
-  staging_blocks_used: 31,
-  receive_buffers_free: 32,
-  receive_buffers_target: 33,
-  receive_blocks_free: 34,
-  receive_buffers_lent: 35,
-  operations_waiting: 36,
-  sq_queued: 37,
-  cq_queued: 38,
+  forwards_copied: 31,
+  staging_blocks_used: 32,
+  receive_buffers_free: 33,
+  receive_buffers_target: 34,
+  receive_blocks_free: 35,
+  receive_buffers_lent: 36,
+  operations_waiting: 37,
+  sq_queued: 38,
+  cq_queued: 39,
 } as const;
 
 /** Every record in the numbering of `bu_abi_echo`, with the types of its fields. */
@@ -682,6 +684,7 @@ export const LAYOUTS = [
       receive_held: "f64",
       receive_large: "f64",
       receive_switches: "f64",
+      forwards_copied: "f64",
       staging_blocks_used: "f64",
       receive_buffers_free: "f64",
       receive_buffers_target: "f64",

@@ -479,6 +479,8 @@ pub const Stats = extern struct {
     receive_held: f64,
     receive_large: f64,
     receive_switches: f64,
+    /// Received buffers that were forwarded as copies, since too many were lent.
+    forwards_copied: f64,
     staging_blocks_used: f64,
     receive_buffers_free: f64,
     receive_buffers_target: f64,

@@ -3,11 +3,14 @@
 //!
 //! A receive buffer is lent to the target's queue and goes back to the kernel when its bytes have
 //! left. The buffers count in the source's share meanwhile, so a target that does not keep up stops
-//! the source from receiving (I9). The peer's FIN is told when everything before it was sent. What
+//! the source from receiving (I9). Where three quarters of all buffers are lent already, a source
+//! receives when its target has sent everything, one buffer at a time, and its bytes are copied:
+//! however many targets stall, there are buffers for everybody else. The peer's FIN is told when everything before it was sent. What
 //! ends the pair, and how, is the caller's business. Called by `receiving.zig` and `calls.zig`.
 
 const std = @import("std");
 const assert = std.debug.assert;
+const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const receiving = @import("receiving.zig");
 const send_start = @import("send_start.zig");
@@ -26,6 +29,15 @@ pub const Forwarding = struct {
     pending: u32 = 0,
     /// Bytes that were sent.
     bytes: u64 = 0,
+
+    /// Too many buffers are lent: the source gets one at a time, once all before it was sent.
+    pub fn is_rationed(forwarding: *const Forwarding, engine: *const Engine) bool {
+        return forwarding.stage == .on and engine.buffers.is_low();
+    }
+
+    pub fn must_wait(forwarding: *const Forwarding, engine: *const Engine) bool {
+        return forwarding.pending > 0 and forwarding.is_rationed(engine);
+    }
 };
 
 /// From here on received bytes go to the target. The end comes as a `forwarded` record.
@@ -62,30 +74,41 @@ pub fn on_data(
     const target = engine.connections.find(forwarding.target, forwarding.generation) orelse
         return finish(connection, engine, index, errno.pipe);
     if (!send_start.takes(target)) return finish(connection, engine, index, errno.pipe);
-    receiving.lend_to_queue(engine, number);
+    const lent = receiving.lend(engine, number) == 0;
+    if (!lent) engine.counters.forwards_copied += 1;
     const context: Context = .{
-        .buffer = @intCast(number),
+        .buffer = if (lent) @intCast(number) else Context.none,
         .slot = @intCast(index),
         .generation = @truncate(engine.connections.generation(index)),
     };
-    const taken = send_start.forward(target, engine, forwarding.target, bytes, .{
+    const taken = send_start.forward(target, engine, forwarding.target, bytes, lent, .{
         .release = on_sent,
         .context = @bitCast(context),
     });
     if (!taken) {
-        receiving.return_from_queue(engine, number);
+        if (lent) receiving.return_from_queue(engine, number);
         return finish(connection, engine, index, errno.nomem);
     }
     forwarding.pending += 1;
 }
 
-/// Whose buffer it is that the target has.
-const Context = packed struct(u64) { buffer: u16, slot: u24, generation: u24 };
+/// Whose buffer it is that the target has; none of a copy.
+const Context = packed struct(u64) {
+    buffer: u16,
+    slot: u24,
+    generation: u24,
+
+    const none = std.math.maxInt(u16);
+};
+
+comptime {
+    assert(abi.receive_buffers_max < Context.none);
+}
 
 /// The target's queue is done with a buffer; it may have gone without sending it.
 fn on_sent(engine: *Engine, packed_context: u64, sent: u64, size: u64) void {
     const context: Context = @bitCast(packed_context);
-    receiving.return_from_queue(engine, context.buffer);
+    if (context.buffer != Context.none) receiving.return_from_queue(engine, context.buffer);
     const index: u32 = context.slot;
     // It may be gone, and the slot another's.
     if (!engine.connections.is_claimed(index)) return;
@@ -96,6 +119,8 @@ fn on_sent(engine: *Engine, packed_context: u64, sent: u64, size: u64) void {
     assert(forwarding.pending > 0);
     forwarding.pending -= 1;
     forwarding.bytes += sent;
+    // It may have waited for this.
+    if (forwarding.pending == 0 and connection.receiving.arm == .idle) engine.mark(index);
     if (sent < size) {
         finish(connection, engine, index, errno.pipe);
     } else if (forwarding.stage == .ending and forwarding.pending == 0) {

@@ -136,7 +136,8 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
         if (receiving.full and receiving.turn == engine.counters.turns) engine.mark(index);
     }
     const wanted = !receiving.paused and !receiving.ended and !receiving.full and
-        !connection.passing.waiting and !is_given_up(connection);
+        !connection.passing.waiting and !connection.forwarding.must_wait(engine) and
+        !is_given_up(connection);
     switch (receiving.arm) {
         // Woken when buffers come back; if it is not wanted then, it stays idle.
         .parked => return true,
@@ -145,7 +146,7 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
             receiving.admitted = false;
         },
         .armed => {
-            const keeps = wanted and !must_yield(receiving, engine);
+            const keeps = wanted and !must_yield(connection, engine);
             if (keeps or receiving.cancelled) return true;
             if (mutation.is(.ignore_pause) and receiving.paused) return true;
             return submit_cancel(connection, engine, index);
@@ -179,19 +180,23 @@ pub fn is_given_up(connection: *const Connection) bool {
 
 /// A multishot ends where it is not the right form any more: blocks serve better, or others stand
 /// in line for the buffers that it takes.
-fn must_yield(receiving: *const Receiving, engine: *const Engine) bool {
+fn must_yield(connection: *const Connection, engine: *const Engine) bool {
+    const receiving = &connection.receiving;
     if (receiving.form != .multishot) return false;
-    if (receiving.large) return true;
+    if (receiving.large or connection.forwarding.is_rationed(engine)) return true;
     return engine.crowded and receiving.served;
 }
 
 fn arm(connection: *Connection, engine: *Engine, index: u32) bool {
     const receiving = &connection.receiving;
+    const forwards = connection.forwarding.stage == .on;
+    const blocks = !receiving.blocks_empty and !(forwards and engine.blocks.is_low());
+    const rationed = connection.forwarding.is_rationed(engine);
     const form: Form = if (connection.passing.is_on())
         .message
-    else if (receiving.large and !receiving.blocks_empty)
+    else if (receiving.large and blocks)
         .block
-    else if (receiving.large or engine.crowded or !engine.has(.multishot_receive))
+    else if (receiving.large or rationed or engine.crowded or !engine.has(.multishot_receive))
         .single
     else
         .multishot;
@@ -338,7 +343,7 @@ fn on_data(
         receiving.blocks_empty = false;
         const much = receiving.fresh.bytes >= @min(large_min, engine.config.hold_bytes);
         if (much and !receiving.large and has_blocks(engine)) receiving.change_size(engine, true);
-        if (receiving.full or must_yield(receiving, engine)) engine.mark(index);
+        if (receiving.full or must_yield(connection, engine)) engine.mark(index);
     } else {
         engine.counters.receive_large += 1;
         receiving.small_count = if (len < large_min / 2) receiving.small_count + 1 else 0;
@@ -440,19 +445,15 @@ fn place_of(engine: *Engine, number: u32) Place {
     return .{ .ring = &engine.blocks, .id = number - blocks_first };
 }
 
-/// Marks a delivered one as lent to JavaScript, unless too many are: 0 or an errno.
+/// Marks a delivered one as lent, to JavaScript or a send queue, unless too many are: 0 or an
+/// errno.
 pub fn lend(engine: *Engine, number: u32) i32 {
     const place = place_of(engine, number);
     if (place.ring.is_low()) return errno.nobufs;
     return place.ring.lend(place.id);
 }
 
-/// The same to a send queue, which gives it back when its peer has read.
-pub fn lend_to_queue(engine: *Engine, number: u32) void {
-    const place = place_of(engine, number);
-    assert(place.ring.lend(place.id) == 0);
-}
-
+/// A send queue gives it back when its bytes have left.
 pub fn return_from_queue(engine: *Engine, number: u32) void {
     const place = place_of(engine, number);
     place.ring.release(place.id);

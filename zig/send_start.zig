@@ -173,14 +173,15 @@ pub fn takes(connection: *const Connection) bool {
     return connection.shut == .none and connection.stage != .closing and !connection.has_failed();
 }
 
-/// Queues bytes that the library itself lends, as a receive buffer of another connection;
+/// Queues bytes that another connection has received: where they lie, if `stay`, else a copy.
 /// `lent.release` hears of it once they are sent, or never will be. False: the connection takes
-/// nothing any more, or there is no slot; then the bytes are still the caller's.
+/// nothing any more, or there is no slot or memory; then the bytes are still the caller's.
 pub fn forward(
     connection: *Connection,
     engine: *Engine,
     index: u32,
     bytes: []const u8,
+    stay: bool,
     lent: segments.Lent,
 ) bool {
     if (!takes(connection)) return false;
@@ -192,7 +193,10 @@ pub fn forward(
         .owner = .{ .lent = lent },
         .single = .{ .base = bytes.ptr, .len = bytes.len },
     };
-    use_single(segment);
+    if (stay) use_single(segment) else if (copy(engine, segment, bytes) < 0) {
+        engine.segments.retire(slot);
+        return false;
+    }
     send_queue.push(connection, engine, index, slot);
     return true;
 }

@@ -185,7 +185,8 @@ fn forward(schedule: *Schedule, index: u32, send: *Send) Error!void {
     const memory = send.borrow(connection.stream.offered, 1 + schedule.below(4000)) orelse
         return send.give_back();
     send.total = memory.len;
-    const taken = send_start.forward(self, engine, index, memory, .{
+    const stays = schedule.below(3) > 0;
+    const taken = send_start.forward(self, engine, index, memory, stays, .{
         .release = released,
         .context = @intFromPtr(send),
     });
