@@ -73,6 +73,10 @@ export abstract class Sending<Data> extends Connection<Data> {
   ): Uint8Array {
     const bytes = viewOf(operation, data);
     if (byteOffset === undefined && byteLength === undefined) return bytes;
+    if (typeof byteOffset === "string") {
+      const expected = "a number; text goes as UTF-8, else pass Buffer.from(text, encoding)";
+      throw argumentError(operation, "byteOffset", expected, byteOffset);
+    }
     const start = checkInteger(operation, "byteOffset", byteOffset ?? 0, 0, bytes.byteLength);
     const most = bytes.byteLength - start;
     const length = checkInteger(operation, "byteLength", byteLength ?? most, 0, most);
