@@ -15,9 +15,10 @@ setDefaultTimeout(30_000);
 // Ring -----------------------------------------------------------------------------------------
 
 const RING_INTERNAL = [
-  "arm", "assertOpen", "busy", "cancelPending", "claimedGeneration", "describePending", "disarm",
-  "draining", "end", "gone", "hardLink", "landed", "latch", "launched", "log", "opened", "orphan",
-  "prepareFile", "pump", "refCount", "referenced", "turnNow", "wake",
+  "accompany", "arm", "assertOpen", "busy", "cancelPending", "claimedGeneration",
+  "describePending", "disarm", "draining", "end", "gone", "hardLink", "landed", "latch", "launched",
+  "log", "occupy", "opened", "orphan", "prepareFile", "pump", "refCount", "referenced", "turnNow",
+  "wake",
 ];
 
 type RingCall = (ring: Ring) => unknown;

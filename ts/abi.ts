@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x7cb3e763;
+export const ABI_HASH = 0xdf25e6a3;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -259,7 +259,7 @@ export const RECORD_WORDS = {
   data: 3,
 } as const;
 
-export const CONTROL_SIZE = 32;
+export const CONTROL_SIZE = 36;
 export const CONTROL = {
   generation: 0,
   connections: 4,
@@ -269,6 +269,7 @@ export const CONTROL = {
   posts: 20,
   waiting: 24,
   starvations: 28,
+  companions: 32,
 } as const;
 export const CONTROL_WORDS = {
   generation: 0,
@@ -279,6 +280,7 @@ export const CONTROL_WORDS = {
   posts: 5,
   waiting: 6,
   starvations: 7,
+  companions: 8,
 } as const;
 
 export const RING_OPTIONS_SIZE = 80;
@@ -546,6 +548,7 @@ export const LAYOUTS = [
       posts: "u32",
       waiting: "u32",
       starvations: "u32",
+      companions: "u32",
     },
   },
   {
@@ -706,6 +709,7 @@ export const SYMBOLS = {
   bu_ring_flush: { args: ["u32"], returns: "i32" },
   bu_ring_arm: { args: ["u32"], returns: "i32" },
   bu_ring_disarm: { args: ["u32"], returns: "i32" },
+  bu_ring_companion: { args: ["u32", "i32"], returns: "i32" },
   bu_ring_wake: { args: ["u32"], returns: "i32" },
   bu_ring_stats: { args: ["u32", "ptr"], returns: "i32" },
   bu_listener_open: { args: ["u32", "ptr", "u32", "u32"], returns: "i32" },

@@ -42,6 +42,11 @@ const DISPATCH_MS = 1;
  * completions, and what arrives while they are handled is taken with the answers to them.
  */
 const ROUNDS = 16;
+/**
+ * A ring that has the thread lets Bun's loop go round this often, and waits this long at most: what
+ * Bun's timers are late by is twice that and what a handler takes.
+ */
+const SLICE_MS = 1;
 /** Looks for more, about 5 µs, before Bun's loop goes round: that turn costs as much by itself. */
 const LOOKS = 300;
 /** What `close` waits for the kernel to give everything back, milliseconds. */
@@ -200,6 +205,38 @@ export class Engine implements Turnable {
     }
     this.waiter?.check();
     return worked;
+  }
+
+  /**
+   * @internal One slice of a thread that the ring has to itself: turns that wait, until Bun's loop
+   * has something to do or its turn has come. True if there was any work.
+   */
+  occupy(): boolean {
+    if (this.#draining || this.state === "closed" || this.#fatal !== null) return false;
+    this.#draining = true;
+    const { control } = this.memory;
+    const heard = control[CONTROL_WORDS.companions];
+    let now = performance.now();
+    const end = now + SLICE_MS;
+    let worked = false;
+    try {
+      while (now < end && control[CONTROL_WORDS.companions] === heard) {
+        if (this.next >= this.count && this.#turn(SLICE_MS, worked ? LOOKS : 0) <= 0) break;
+        worked = true;
+        drain(this, now + SLICE_MS + DISPATCH_MS);
+        if (this.next < this.count) break;
+        now = performance.now();
+      }
+    } finally {
+      this.#draining = false;
+    }
+    this.waiter?.check();
+    return worked;
+  }
+
+  /** @internal */
+  accompany(fd: number): boolean {
+    return native.bu_ring_companion(this.handle, fd) === 0;
   }
 
   /**

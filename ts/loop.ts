@@ -7,11 +7,24 @@
 // A DEFER_TASKRUN ring never wakes a poller, its registered eventfd does; Bun watches that as a
 // stream. The signal is off while we turn, and a few `setImmediate` turns come before sleeping:
 // what arrives within them costs no wake-up. It never sleeps while the ring has work (I12).
+//
+// A ring that was given the thread (`run`) waits in the kernel instead of spinning, in slices:
+// Bun's loop goes round between two of them, and one that hears of Bun's own events ends. When
+// nothing comes for some slices it sleeps in Bun's loop like any other.
+
+import { findLoop } from "./bun_loop.ts";
 
 /** What the loop drives; `ring.ts` implements it. */
 export interface Turnable {
   /** One bounded share of work; true if there was any. */
   pump(): boolean;
+  /** One slice of a thread that it has to itself, waiting included; true if there was any work. */
+  occupy(): boolean;
+  /**
+   * The descriptor that ends its waits besides; -1 for none, as it must be before `arm`. False if
+   * it cannot.
+   */
+  accompany(fd: number): boolean;
   /** Lets the wake fd signal; true if there is work already and sleeping would lose it. */
   arm(): boolean;
   disarm(): void;
@@ -36,8 +49,15 @@ const FLUSHES_MAX = 16;
 const SELF_TEST_MS = 50;
 /** How often the ring is turned where the wake fd cannot be watched, milliseconds. */
 const UNWATCHED_POLL_MS = 1;
+/** Slices without work, a millisecond each at most, before a dedicated ring sleeps. */
+const IDLE_SLICES = 8;
+/** Looks for Bun's epoll descriptor: Bun takes the wake fd up within a turn or two. */
+const SEEKS_MAX = 8;
 /** Unref'ed things are looked after this often, in milliseconds. */
 const POLL_MS = 10;
+
+/** Where this thread's Bun waits; -1 until it is found. */
+let loopFd = -1;
 
 /** Bun polls the fd for the stream and reads the counter away (eventfd(2)). */
 function watch(wakeFd: number) {
@@ -59,6 +79,10 @@ export class Loop {
   #flushes = 0;
   #pumping = false;
   #closed = false;
+  /** The ring has the thread. */
+  #dedicated = false;
+  #accompanied = false;
+  #seeks = 0;
   #watching: "untested" | "works" | "fails" = "untested";
 
   constructor(ring: Turnable) {
@@ -104,6 +128,13 @@ export class Loop {
     if (this.#state !== "spinning") this.#spin();
   }
 
+  /** Gives the ring the thread, or takes it back. Meanwhile the process stays alive. */
+  dedicate(dedicated: boolean): void {
+    this.#dedicated = dedicated;
+    if (!dedicated) this.#part();
+    this.recount();
+  }
+
   close(): void {
     this.#closed = true;
     this.#state = "resting";
@@ -130,18 +161,49 @@ export class Loop {
       return;
     }
     this.#leaveSleep();
-    this.#pump();
+    if (this.#dedicated) this.#occupy();
+    else this.#pump();
     this.#next();
   };
 
   #pump(): void {
     this.#pumping = true;
     try {
-      if (this.#ring.pump()) this.#dryTurns = 0;
-      else this.#dryTurns++;
+      this.#count(this.#ring.pump());
     } finally {
       this.#pumping = false;
     }
+  }
+
+  #occupy(): void {
+    if (!this.#accompanied) this.#accompany();
+    this.#pumping = true;
+    try {
+      this.#count(this.#ring.occupy());
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #count(worked: boolean): void {
+    this.#dryTurns = worked ? 0 : this.#dryTurns + 1;
+  }
+
+  /** From here on Bun's own events end the waits of the ring, if its loop can be found. */
+  #accompany(): void {
+    if (loopFd < 0) {
+      if (this.#seeks >= SEEKS_MAX || this.#watching === "fails") return;
+      this.#seeks++;
+      if (this.#reading) loopFd = findLoop(this.#ring.wakeFd);
+      else this.#watch(); // what Bun watches tells its loop from others
+    }
+    if (loopFd >= 0) this.#accompanied = this.#ring.accompany(loopFd);
+  }
+
+  #part(): void {
+    if (!this.#accompanied) return;
+    this.#accompanied = false;
+    this.#ring.accompany(-1);
   }
 
   #leaveSleep(): void {
@@ -157,6 +219,9 @@ export class Loop {
     if (this.#closed) return;
     if (this.#ring.busy) {
       this.#spin();
+    } else if (this.#dedicated) {
+      if (this.#dryTurns < IDLE_SLICES) this.#spin();
+      else this.#sleep();
     } else if (this.#ring.openCount === 0) {
       this.#state = "resting";
       this.#releaseReader();
@@ -165,7 +230,18 @@ export class Loop {
       this.#poll();
     } else if (this.#dryTurns < SPIN_TURNS) {
       this.#spin();
-    } else if (this.#ring.arm()) {
+    } else {
+      this.#sleep();
+    }
+  }
+
+  #sleep(): void {
+    if (this.#accompanied) {
+      this.#part();
+      this.#pump(); // its poll is gone then, or something came
+    }
+    if (this.#closed) return;
+    if (this.#ring.arm()) {
       this.#ring.disarm();
       this.#dryTurns = 0;
       this.#spin();

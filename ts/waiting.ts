@@ -12,8 +12,6 @@ import type { Operation } from "./operation.ts";
 
 /** One native wait at most: longer ones are made of several (I8). */
 const WAIT_MAX_MS = 1000;
-/** `run` hands the thread to Bun's loop at least this often, milliseconds. */
-const RUN_WAIT_MS = 1;
 /** What setTimeout takes. */
 const TIMEOUT_MAX_MS = 2_147_483_647;
 
@@ -138,30 +136,25 @@ export class Waiting extends Engine {
   }
 
   /**
-   * Gives the thread to the ring until `stop`: the number handled. Bun's loop goes on in between,
-   * at least every millisecond.
+   * Gives the thread to the ring until `stop`: the number handled. The ring waits in the kernel,
+   * and Bun's loop goes round at least once a millisecond, at once for Bun's own I/O where its
+   * epoll descriptor is found: timers and immediates of Bun are 2 ms late at most, and what
+   * handlers take. When nothing happens for some milliseconds the thread sleeps in Bun's loop.
+   * Until it is stopped the process stays alive, whatever is unref'ed.
    */
   run(): Promise<number> {
-    this.#claim("run");
-    return this.#run();
+    const running = this.#wait("run", this.#untilStop());
+    if (this.waiter !== null) this.loop.dedicate(true);
+    return running;
   }
 
-  async #run(): Promise<number> {
-    const before = this.handled;
-    try {
-      // What is ready comes first, also when `stop` was called before.
-      do {
-        while (this.calling) await immediate();
-        if (this.state === "closed" || this.fatalError !== null) break;
-        this.turnNow(this.#isSignalled("stop") ? 0 : RUN_WAIT_MS);
-        await immediate();
-      } while (!this.#isSignalled("stop"));
-      if (this.fatalError !== null) throw this.fatalError;
-      return this.handled - before;
-    } finally {
-      this.#heed("stop");
-      this.#waiting = null;
-    }
+  #untilStop(): WaitPlan {
+    return {
+      timeout: -1,
+      isDone: () => false,
+      onTimeout: (handled) => handled,
+      endedBy: "stop",
+    };
   }
 
   /**
@@ -237,7 +230,7 @@ export class Waiting extends Engine {
       this.#waiting = null;
       this.limit = Number.POSITIVE_INFINITY;
       this.#heed(plan.endedBy);
-      this.loop.recount();
+      this.loop.dedicate(false);
       settle();
     };
     const expire = (): void => {
@@ -282,8 +275,4 @@ function checkTimeout(operation: string, milliseconds: unknown): void {
 function checkCount(operation: string, count: unknown): void {
   if (typeof count === "number" && Number.isInteger(count) && count > 0) return;
   throw argumentError(operation, "count", "a positive integer", count);
-}
-
-function immediate(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

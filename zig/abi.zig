@@ -186,6 +186,7 @@ pub const Control = extern struct {
     posts: u32,
     waiting: u32, // connections, for receive buffers
     starvations: u32, // times that all buffers were in use when one began to
+    companions: u32, // times that the other loop's descriptor was ready
 };
 
 /// What `bu_ring_open` is asked for. Counts of 0 mean the library's default.

@@ -11,6 +11,7 @@ const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const memory = @import("memory.zig");
 const posts = @import("posts.zig");
+const companion = @import("companion.zig");
 const slots = @import("slots.zig");
 const staging = @import("staging.zig");
 const stats = @import("stats.zig");
@@ -45,8 +46,7 @@ pub const Engine = struct {
     /// A duplicate of the kernel's wake fd that lives as long as the memory: a deallocator on
     /// another thread may write to it while the ring is being closed.
     bell_fd: i32 = -1,
-    /// Where `rings.zig` keeps this ring.
-    ring_index: u32 = 0,
+    ring_index: u32 = 0, // where `rings.zig` keeps this ring
     config: memory.Config,
     layout: memory.Layout,
     slab: memory.Mapping,
@@ -97,6 +97,7 @@ pub const Engine = struct {
     starved: slots.Queue(Connection, "starved") = .{},
     laden: passing.Laden = .{},
     posts: posts.Posts = .{},
+    companion: companion.Companion = .{},
     /// Connections stood in line for a receive buffer when the turn began.
     crowded: bool = false,
     /// Connections that hold their share of the receive buffers.
@@ -217,6 +218,7 @@ pub const Engine = struct {
         if (wait_ms > seam.wait_ms_max) return errno.inval;
         if (engine.batch != null) return errno.busy;
         engine.counters.turns += 1;
+        engine.companion.waits = wait_ms > 0;
         engine.begin();
         var outcome: i32 = 0;
         for (0..rounds_max) |round| {
@@ -279,7 +281,8 @@ pub const Engine = struct {
     fn flush(engine: *Engine) void {
         engine.flush_ns = 0;
         timers.advance(engine);
-        if (!engine.deadlines.advance(engine) or !engine.posts.advance(engine)) return;
+        if (!engine.deadlines.advance(engine) or !engine.posts.advance(engine) or
+            !engine.companion.advance(engine)) return;
         advance_marked(engine, &engine.dirty_operations, &engine.operations, submission.advance);
         advance_marked(engine, &engine.dirty_listeners, &engine.listeners, Listener.advance);
         advance_marked(engine, &engine.dirty, &engine.connections, Connection.advance);
@@ -389,9 +392,9 @@ pub const Engine = struct {
         if (mutation.is(.sleep_early)) return false;
         return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
             engine.dirty_operations.count > 0 or engine.finished.count > 0 or
-            engine.datagrams.has_work() or
-            engine.kernel.queued() > 0 or engine.kernel.ready() or engine.timers.count > 0 or
-            engine.deadlines.has_work() or engine.posts.has_work() or receiving.has_work(engine) or
+            engine.datagrams.has_work() or engine.kernel.queued() > 0 or engine.kernel.ready() or
+            engine.timers.count > 0 or engine.deadlines.has_work() or engine.posts.has_work() or
+            engine.companion.has_work() or receiving.has_work(engine) or
             (engine.starved.count > 0 and engine.staging_pool.available() > 0);
     }
 
@@ -410,6 +413,7 @@ pub const Engine = struct {
     }
 
     pub fn arm(engine: *Engine) i32 {
+        if (engine.companion.in_flight() > 0) return 1; // it must not be in the kernel then
         // Before the kernel's own barrier, and pairs with the load in `rings.buffer_released`.
         const waiting = engine.parked.count + engine.full_count;
         @atomicStore(u32, &engine.control.waiting, waiting, .seq_cst);

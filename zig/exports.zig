@@ -58,6 +58,14 @@ pub export fn bu_ring_disarm(ring: u32) i32 {
     return engine.disarm();
 }
 
+/// The epoll descriptor of the loop that this thread serves besides: from now on it ends waits, and
+/// `Control.companions` counts how often; below 0 for none, as it must be before `bu_ring_arm`.
+/// ENOTSUP: this ring's waits end by themselves only.
+pub export fn bu_ring_companion(ring: u32, fd: i32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return engine.companion.set(engine, fd);
+}
+
 /// Makes the wake fd readable, as a completion of an armed ring does: for the loop's self-test.
 pub export fn bu_ring_wake(ring: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);

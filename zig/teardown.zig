@@ -31,6 +31,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
     }
     engine.deadlines.closing = true;
     engine.posts.shut();
+    _ = engine.companion.set(engine, -1);
     engine.datagrams.end_all(engine);
     engine.batch = null;
     // From the end, as each request goes in front: the kernel finds its oldest timer first.
@@ -74,7 +75,7 @@ pub fn in_flight(engine: *const Engine) u32 {
         engine.datagrams.sockets.claimed_count +
         engine.operations.claimed_count + engine.segments.claimed_count +
         engine.pending_cancels + engine.deadlines.in_flight() +
-        engine.posts.in_flight();
+        engine.posts.in_flight() + engine.companion.in_flight();
 }
 
 /// Closes the descriptors of whatever is left: through the kernel, or plainly if it is closed.

@@ -49,6 +49,7 @@ const drivers: Record<string, Driver> = {
   node_net_bun: async () => bun("node_net.ts"),
   node_net_node: node,
   bun_uring: async () => ours("bun_uring.ts"),
+  bun_uring_dedicated: async () => ours("bun_uring_dedicated.ts"),
   bun_uring_borrowed: async () => ours("bun_uring_borrowed.ts"),
   raw_epoll: async () => [program("raw_epoll"), anyPort],
   bun_epoll: async () => ours("bun_epoll.ts"),

@@ -11,8 +11,8 @@ export const ZIG_LAYERS = [
   /^zig\/(?:operation(?:\.zig$|\/)|segment\.zig$)/,
   // Connections and operations: what they submit, and what comes of it.
   new RegExp(
-    "^zig/(?:features|connection|deadlines|timers|forwarding|receiving|send\\w+|listen|posts" +
-      "|submission|failure|proxied|passing)\\.zig$",
+    "^zig/(?:features|connection|companion|deadlines|timers|forwarding|receiving|send\\w+" +
+      "|listen|posts|submission|failure|proxied|passing)\\.zig$",
   ),
   /^zig\/datagram(?:_queue|s)?\.zig$/,
   /^zig\/engine\.zig$/,
@@ -30,7 +30,7 @@ export const SCRIPT_LAYERS = [
   /^ts\/(?:completion|loans|buffer|borrowed|stats)\.ts$/,
   /^ts\/(?:operation|made|mapped|reaction|registered|statx)\.ts$/,
   /^ts\/(?:cargo|stream_cargo|message|vectors)\.ts$/,
-  /^ts\/(?:engine|loop)\.ts$/,
+  /^ts\/(?:engine|loop|bun_loop)\.ts$/,
   /^ts\/waiting\.ts$/,
   /^ts\/(?:timer|interval)\.ts$/,
   /^ts\/operation\/timer\.ts$/,

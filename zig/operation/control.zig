@@ -57,3 +57,23 @@ pub const BellCancel = struct {
         engine.posts.on_cancel_done();
     }
 };
+
+/// IORING_OP_POLL_ADD, once, of another loop's epoll descriptor, see `companion.zig`.
+pub const Companion = struct {
+    pub fn prepare(sqe: *kernel.Sqe, fd: i32, user_data: UserData) void {
+        Bell.prepare(sqe, fd, user_data);
+        sqe.len = 0;
+    }
+
+    pub fn complete(engine: *Engine, _: UserData, cqe: *const kernel.Cqe) void {
+        engine.companion.on_ready(engine, cqe);
+    }
+};
+
+pub const CompanionCancel = struct {
+    pub const prepare = Cancel.prepare;
+
+    pub fn complete(engine: *Engine, _: UserData, _: *const kernel.Cqe) void {
+        engine.companion.on_cancel_done();
+    }
+};

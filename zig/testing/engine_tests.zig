@@ -179,3 +179,33 @@ test "a lost ring leaves a chain in the submission queue alone as well" {
     try std.testing.expect(bench.kernel.is_open(kept));
     try bench.close();
 }
+
+test "another loop's descriptor ends a wait once, and is let go before the ring sleeps" {
+    var bench: Bench = undefined;
+    try bench.open(64, 4);
+    const engine = bench.engine;
+    const pipe = bench.kernel.network.pipe().?;
+    try expectEqual(0, engine.companion.set(engine, pipe.fd));
+    try expectEqual(0, engine.turn(0)); // which does not wait: nothing is armed
+    try expectEqual(0, engine.companion.in_flight());
+    const began = bench.kernel.clock.now;
+    try expectEqual(0, engine.turn(20));
+    try expectEqual(0, engine.control.companions);
+    try std.testing.expect(bench.kernel.clock.now - began >= 20 * std.time.ns_per_ms);
+    try expectEqual(1, simulated.peers.send(&bench.kernel.network, pipe.peer, "x"));
+    try expectEqual(0, engine.turn(1000));
+    try expectEqual(1, engine.control.companions);
+    try std.testing.expect(bench.kernel.clock.now - began < 900 * std.time.ns_per_ms);
+    bench.kernel.close_fd(pipe.fd);
+    const other = bench.kernel.network.pipe().?;
+    try expectEqual(0, engine.companion.set(engine, other.fd));
+    try expectEqual(0, engine.turn(5));
+    try expectEqual(1, engine.companion.in_flight());
+    try expectEqual(0, engine.companion.set(engine, -1));
+    try expectEqual(1, engine.arm()); // not yet
+    for (0..50) |_| _ = engine.turn(0);
+    try expectEqual(0, engine.companion.in_flight());
+    try expectEqual(0, engine.arm());
+    bench.kernel.close_fd(other.fd);
+    try bench.close();
+}

@@ -20,6 +20,13 @@ const STEPS: Record<string, () => unknown> = {
   listener: () => listen({ hostname: "127.0.0.1", port: 0, ring, socket: { data() {} } }),
   "ring unref": () => ring.unref(),
   "ring ref": () => ring.ref(),
+  run: () => void ring.run(),
+  "stop soon"() {
+    const timer = setInterval(() => {
+      clearInterval(timer);
+      ring.stop();
+    }, 30);
+  },
   cancel: () => ring.cancelAll(),
   "bun timer": () => setInterval(() => process.exit(0), 100),
 };
