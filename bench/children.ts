@@ -19,8 +19,11 @@ export interface Server {
 }
 
 /** Starts `command`, which asks for any free port, and waits until it says where it listens. */
-export async function startServer(command: readonly string[]): Promise<Server> {
-  const child = start(command, cores().server);
+export async function startServer(
+  command: readonly string[],
+  core = cores().server,
+): Promise<Server> {
+  const child = start(command, core);
   const port = await listeningPort(child, command);
   return {
     pid: child.pid,
