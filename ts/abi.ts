@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xdf25e6a3;
+export const ABI_HASH = 0x84a6ee45;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -774,7 +774,8 @@ export const SYMBOLS = {
   bu_registration_read: { args: ["u32", "u32", "ptr"], returns: "i32" },
   bu_memory_map: { args: ["u32", "f64"], returns: "f64" },
   bu_memory_released: { args: ["ptr", "ptr"], returns: "void" },
-  bu_memory_view: { args: ["u32"], returns: "i32" },
+  bu_memory_view: { args: ["u32", "f64"], returns: "i32" },
+  bu_view_made: { args: ["u32"], returns: "i32" },
   bu_ring_token: { args: ["u32"], returns: "i32" },
   bu_post: { args: ["u32", "u32", "f64"], returns: "i32" },
   bu_post_block: { args: ["u32", "u32", "f64"], returns: "i32" },
@@ -789,7 +790,7 @@ export const SYMBOLS = {
   bu_block_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_block_count: { args: [], returns: "u32" },
   bu_cancel: { args: ["u32", "u32", "u32"], returns: "i32" },
-  bu_buffer_lend: { args: ["u32", "u32"], returns: "i32" },
+  bu_buffer_lend: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_buffer_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_slab_released: { args: ["ptr", "ptr"], returns: "void" },
   bu_rings_bury: { args: [], returns: "u32" },

@@ -8,7 +8,6 @@
 import { Buffer } from "node:buffer";
 import { UringError } from "./errors.ts";
 import type { Memory } from "./memory.ts";
-import { native } from "./native.ts";
 
 /**
  * Below this many bytes a private copy is cheaper than lending and detaching: 4 KiB copy in about
@@ -119,9 +118,8 @@ export function borrowChunk(
   length: number,
   buffer: number,
 ): BorrowedChunk {
-  if (length >= LEND_MIN && native.bu_buffer_lend(memory.handle, buffer) >= 0) {
-    return new BorrowedChunk(memory.lend(offset, length), 0, length, true, keeping);
-  }
+  const lent = length >= LEND_MIN ? memory.lend(buffer, offset, length) : null;
+  if (lent !== null) return new BorrowedChunk(lent, 0, length, true, keeping);
   const copy = memory.copyBuffer(offset, length);
   return new BorrowedChunk(copy.buffer as ArrayBuffer, copy.byteOffset, length, false, keeping);
 }

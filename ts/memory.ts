@@ -178,6 +178,7 @@ export class Memory {
       this.#context,
       symbolAddress(native.bu_slab_released),
     );
+    native.bu_view_made(info.handle);
     const recordWords = (RECORDS_MAX * RECORD_SIZE) / 4;
     this.records = new Int32Array(this.#slab, info.records_offset, recordWords);
     this.recordDoubles = new Float64Array(this.#slab, info.records_offset, recordWords / 2);
@@ -219,10 +220,20 @@ export class Memory {
     return copy;
   }
 
-  /** An ArrayBuffer over one receive buffer, which its deallocator gives back. */
-  lend(offset: number, length: number): ArrayBuffer {
+  /**
+   * An ArrayBuffer over one receive buffer, which its deallocator gives back; null if too many are
+   * lent.
+   */
+  lend(buffer: number, offset: number, length: number): ArrayBuffer | null {
+    if (native.bu_buffer_lend(this.handle, buffer, offset) < 0) return null;
     const address = (this.#address + offset) as Pointer;
-    return viewOver(address, 0, length, this.#context, bufferReleased);
+    return this.#made(viewOver(address, 0, length, this.#context, bufferReleased));
+  }
+
+  /** From here on its deallocator tells of its end, also when this thread dies. */
+  #made(view: ArrayBuffer): ArrayBuffer {
+    native.bu_view_made(this.handle);
+    return view;
   }
 
   /** Page-aligned native memory that lives as long as the ring: its address, 0 if there is none. */
@@ -232,8 +243,8 @@ export class Memory {
 
   /** An ArrayBuffer over mapped memory; it may outlive the ring, which stays mapped for it. */
   mapped(address: number, length: number): ArrayBuffer | null {
-    if (native.bu_memory_view(this.handle) < 0) return null;
-    return viewOver(address as Pointer, 0, length, this.#context, memoryReleased);
+    if (native.bu_memory_view(this.handle, address) < 0) return null;
+    return this.#made(viewOver(address as Pointer, 0, length, this.#context, memoryReleased));
   }
 }
 

@@ -427,10 +427,16 @@ pub export fn bu_memory_released(bytes: ?*anyopaque, context: ?*anyopaque) void 
     rings.memory_released(bytes, context);
 }
 
-/// One ArrayBuffer more over such memory, before it is made.
-pub export fn bu_memory_view(ring: u32) i32 {
+/// One ArrayBuffer more over such memory, before it is made; `bu_view_made` follows.
+pub export fn bu_memory_view(ring: u32, address: f64) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return rings.memory_view(engine);
+    return rings.memory_view(engine, address);
+}
+
+/// The ArrayBuffer that was announced last is there: the slab's, a lent buffer's, a pool's.
+pub export fn bu_view_made(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return rings.view_made(engine);
 }
 
 // Posts, blocks, offloaded operations.
@@ -454,10 +460,11 @@ pub export fn bu_cancel(ring: u32, index: u32, generation: u32) i32 {
     return calls.cancel(engine, index, generation);
 }
 
-/// Marks the receive buffer of a `data` record as lent until `bu_buffer_released` gets its bytes.
-pub export fn bu_buffer_lend(ring: u32, buffer: u32) i32 {
+/// Marks the receive buffer of a `data` record as lent until `bu_buffer_released` gets its bytes,
+/// which lie at `offset` in the slab; `bu_view_made` follows.
+pub export fn bu_buffer_lend(ring: u32, buffer: u32, offset: u32) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return rings.buffer_lend(engine, buffer);
+    return rings.buffer_lend(engine, buffer, offset);
 }
 
 /// Deallocator of a lent receive buffer's ArrayBuffer; called by the garbage collector or by

@@ -32,6 +32,9 @@ const Ring = struct {
     engine: *Engine = undefined,
     /// ArrayBuffers over the slab: the slab's own and lent receive buffers. Atomic.
     views: u32 = 0,
+    /// The memory of a view that is counted and that JavaScript is about to make; else 0. A thread
+    /// that is terminated in between makes none, and no deallocator will ever tell. Atomic.
+    crossing: usize = 0,
 };
 
 var table: [abi.rings_max]Ring = @splat(.{});
@@ -97,6 +100,7 @@ pub fn open(options: *const abi.RingOptions, info: *abi.RingInfo) i32 {
     ring.engine = engine;
     engine.ring_index = index;
     ring.views = 1; // the slab's
+    ring.crossing = @intFromPtr(engine.slab.ptr);
     describe(engine, info);
     // Without a duplicate (EMFILE) a loan that ends elsewhere wakes nobody; the next turn sees it.
     engine.bell_fd = linux.duplicate(info.wake_fd);
@@ -193,6 +197,27 @@ fn shut(ring: *Ring, timeout_ms: u32) i32 {
     return @intCast(held);
 }
 
+// Views ----------------------------------------------------------------------------------------
+
+/// JavaScript is about to make one more.
+fn cross(ring: *Ring, address: usize) void {
+    // Relaxed: the slab's own view is there, so the count cannot fall to 0 meanwhile.
+    _ = @atomicRmw(u32, &ring.views, .Add, 1, .monotonic);
+    // Release: pairs with the acquire of who buries it, when this thread is gone.
+    @atomicStore(usize, &ring.crossing, address, .release);
+}
+
+/// The view that was counted last is there: its deallocator tells of its end.
+pub fn view_made(engine: *Engine) i32 {
+    @atomicStore(usize, &table[engine.ring_index].crossing, 0, .release);
+    return 0;
+}
+
+/// A deallocator was called, for a view that nobody has said was made.
+fn crossed(ring: *Ring, address: usize) void {
+    _ = @cmpxchgStrong(usize, &ring.crossing, address, 0, .acq_rel, .monotonic);
+}
+
 /// One ArrayBuffer less; the last one frees the memory of a closed ring.
 fn view_gone(ring: *Ring) void {
     // Acquire/release: whoever comes last sees what all the others did.
@@ -202,12 +227,11 @@ fn view_gone(ring: *Ring) void {
     free(ring);
 }
 
-/// Marks a delivered receive buffer as lent: one ArrayBuffer more.
-pub fn buffer_lend(engine: *Engine, buffer: u32) i32 {
+/// Marks a delivered receive buffer as lent: one ArrayBuffer more, at this place of the slab.
+pub fn buffer_lend(engine: *Engine, buffer: u32, offset: u32) i32 {
     const outcome = receiving.lend(engine, buffer);
     if (outcome < 0) return outcome;
-    // Relaxed: the slab's own view is there, so the count cannot fall to 0 meanwhile.
-    _ = @atomicRmw(u32, &table[engine.ring_index].views, .Add, 1, .monotonic);
+    cross(&table[engine.ring_index], @intFromPtr(engine.slab.ptr) + offset);
     return 0;
 }
 
@@ -215,6 +239,7 @@ pub fn buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
     if (is_forked()) return;
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
     const address = @intFromPtr(bytes orelse return);
+    crossed(ring, address);
     receiving.release(ring.engine, address);
     // Somebody may wait for it while the loop sleeps; a wake too many costs little.
     const waiters = @atomicLoad(u32, &ring.engine.control.waiting, .seq_cst);
@@ -226,9 +251,9 @@ pub fn buffer_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
 const orphan_timeout_ms = 100;
 
 pub fn slab_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
-    _ = bytes;
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
     if (is_forked()) return;
+    crossed(ring, @intFromPtr(bytes));
     if (@atomicLoad(State, &ring.state, .acquire) == .open) {
         // A thread pointer can be another thread's by now; its id tells them apart.
         const foreign = ring.owner != linux.thread_pointer() or
@@ -252,6 +277,7 @@ pub fn bury_orphans() u32 {
     if (is_forked()) return 0;
     var left: u32 = 0;
     for (&table) |*ring| {
+        forget_crossing(ring);
         if (@atomicLoad(State, &ring.state, .acquire) != .orphaned) continue;
         if (!linux.thread_is_gone(ring.owner_id)) {
             left += 1;
@@ -276,6 +302,25 @@ pub fn bury_orphans() u32 {
     return left;
 }
 
+/// A view that a thread has not lived to make: the ring is done with it, or with its slab's it is
+/// an orphan.
+fn forget_crossing(ring: *Ring) void {
+    const address = @atomicLoad(usize, &ring.crossing, .acquire);
+    if (address == 0) return;
+    const state = @atomicLoad(State, &ring.state, .acquire);
+    if (state != .open and state != .closed) return;
+    // A living owner may end the engine at any moment: it is not looked at.
+    if (!linux.thread_is_gone(ring.owner_id)) return;
+    const of_slab = state == .open and address == @intFromPtr(ring.engine.slab.ptr);
+    if (state == .open and !of_slab) return; // its deallocators are still running
+    // Acquire: of two who come by, one does it.
+    const seen = @cmpxchgStrong(usize, &ring.crossing, address, 0, .acq_rel, .monotonic);
+    if (seen != null) return;
+    if (!of_slab) return view_gone(ring);
+    ring.engine.posts.shut_foreign();
+    @atomicStore(State, &ring.state, .orphaned, .release);
+}
+
 // Memory of pools ------------------------------------------------------------------------------
 
 /// It lives as long as the ring: an operation that names it may outlast the pool.
@@ -290,15 +335,16 @@ pub fn memory_map(engine: *Engine, size: f64) f64 {
     return @floatFromInt(@intFromPtr(mapping.ptr) + memory.page_size);
 }
 
-pub fn memory_view(engine: *Engine) i32 {
-    _ = @atomicRmw(u32, &table[engine.ring_index].views, .Add, 1, .monotonic);
+pub fn memory_view(engine: *Engine, address: f64) i32 {
+    const bytes = registration.whole(address) orelse return errno.inval;
+    cross(&table[engine.ring_index], bytes);
     return 0;
 }
 
 pub fn memory_released(bytes: ?*anyopaque, context: ?*anyopaque) void {
-    _ = bytes;
     if (is_forked()) return;
     const ring: *Ring = @ptrCast(@alignCast(context orelse return));
+    crossed(ring, @intFromPtr(bytes));
     view_gone(ring);
 }
 
@@ -381,4 +427,64 @@ test "the last view of a closed ring frees its memory, unless the kernel still h
         engine.destroy();
         free(ring);
     }
+}
+
+/// The id of a thread that is no more.
+fn gone_thread() !i32 {
+    const Short = struct {
+        fn live(id: *i32) void {
+            id.* = linux.thread_id();
+        }
+    };
+    var id: i32 = 0;
+    const thread = try std.Thread.spawn(.{}, Short.live, .{&id});
+    thread.join();
+    // It may live a moment longer than its function.
+    for (0..100_000) |_| {
+        if (linux.thread_is_gone(id)) return id;
+        std.Thread.yield() catch continue;
+    }
+    return error.Alive;
+}
+
+test "a thread that dies before it has made a view leaves no memory behind" {
+    const Place = enum { slab, lent };
+    for ([_]Place{ .slab, .lent }) |place| for ([_]bool{ true, false }) |gone| {
+        const kernel = try Simulated.create(std.testing.allocator, .{ .seed = 1 });
+        defer kernel.destroy();
+        const ring = try open_simulated(kernel);
+        ring.owner_id = if (gone) try gone_thread() else linux.thread_id();
+        const slab = @intFromPtr(ring.engine.slab.ptr);
+        ring.crossing = slab;
+        if (place == .lent) {
+            cross(ring, slab + 64);
+            _ = shut(ring, 0); // by the deallocator of the slab's view
+            view_gone(ring);
+        }
+        _ = bury_orphans();
+        const left: State = if (place == .slab) .open else .closed;
+        try std.testing.expectEqual(if (gone) State.free else left, ring.state);
+        if (gone) continue;
+        ring.engine.destroy();
+        ring.crossing = 0;
+        free(ring);
+    };
+}
+
+test "a view that was made, or whose deallocator has told, is not waited for" {
+    const kernel = try Simulated.create(std.testing.allocator, .{ .seed = 1 });
+    defer kernel.destroy();
+    const ring = try open_simulated(kernel);
+    ring.owner_id = try gone_thread();
+    cross(ring, 4096);
+    _ = view_made(ring.engine);
+    cross(ring, 8192);
+    memory_released(@ptrFromInt(8192), ring); // the garbage collector was fast
+    try std.testing.expectEqual(2, ring.views);
+    _ = shut(ring, 0);
+    view_gone(ring); // the slab's
+    _ = bury_orphans();
+    try std.testing.expectEqual(State.closed, ring.state); // one is still somewhere
+    memory_released(@ptrFromInt(4096), ring);
+    try std.testing.expectEqual(State.free, ring.state);
 }

@@ -31,19 +31,19 @@ test "a bound socket is the caller's, has a port, and listens only if it is to" 
 }
 
 test "a socket that cannot be bound leaves nothing behind" {
-    var scene: Scene = try .open(.{ .seed = std.testing.random_seed });
-    const network = &scene.kernel.network;
-    const listener = try scene.listen();
-    var taken = Scene.local(0);
-    const listening = scene.listener_fd(listener);
-    try expectEqual(0, opening.name_of(scene.engine, listening, &taken));
-    const before = network.open_descriptors();
-    try expect(opening.socket_bind(scene.engine, &taken, 8, 0) < 0); // EADDRINUSE
-    taken.text_len = abi.address_text_max + 1;
-    try expectEqual(errno.inval, opening.socket_bind(scene.engine, &taken, 8, 0));
-    try expectEqual(errno.badf, opening.name_of(scene.engine, 9999, &taken));
-    try expectEqual(before, network.open_descriptors());
-    try scene.close();
+    inline for (.{ "socket", "bind", "option", "listen", "address" }) |fault| {
+        var scene: Scene = try .open(.{ .seed = std.testing.random_seed });
+        const faults = &scene.kernel.fate.faults;
+        @field(faults, fault) = 1000; // always
+        var address = Scene.local(0);
+        try expect(opening.socket_bind(scene.engine, &address, 8, 0) < 0);
+        @field(faults, fault) = 0;
+        address.text_len = abi.address_text_max + 1;
+        try expectEqual(errno.inval, opening.socket_bind(scene.engine, &address, 8, 0));
+        try expectEqual(errno.badf, opening.name_of(scene.engine, 9999, &address));
+        try expectEqual(0, scene.kernel.network.open_descriptors());
+        try scene.close();
+    }
 }
 
 test "a connection is taken from a copy, and the original stays the caller's" {
