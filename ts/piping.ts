@@ -203,8 +203,12 @@ export async function proxy(
   b: Piping<unknown>,
   options: PipeOptions = {},
 ): Promise<{ sent: number; received: number }> {
+  const both = [["a", a], ["b", b]] as const;
+  for (const [name, socket] of both) {
+    if (!(socket instanceof Piping)) throw argumentError("proxy", name, "a socket", socket);
+  }
   // Before either is read: an end that is here already must not end the way back.
-  for (const socket of [a, b]) if (socket instanceof Piping) socket.becomesTarget();
+  for (const [, socket] of both) socket.becomesTarget();
   const sending = a.pipeTo(b, options);
   let receiving: Promise<number>;
   try {

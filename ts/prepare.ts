@@ -5,7 +5,7 @@
 // `ring.link` and `ring.batch` take prepared operations.
 
 import type { Source, Target, Transferred } from "./cargo.ts";
-import { UringError } from "./errors.ts";
+import { argumentError, UringError } from "./errors.ts";
 import type { Operation } from "./operation.ts";
 import type { File } from "./operation/control.ts";
 import type { OpenOptions, Path, PathOptions, RenameOptions } from "./operation/path.ts";
@@ -150,6 +150,9 @@ export class Builder {
 
   submit(ring: Ring): Operation<unknown> {
     this.assertReady();
+    if (typeof (ring as Partial<Ring> | null)?.[this.kind] !== "function") {
+      throw argumentError("submit", "ring", "a Ring", ring);
+    }
     return this.start(ring);
   }
 

@@ -31,6 +31,7 @@ class Scheduled extends Operation<void> {
     return "schedule";
   }
 
+  /** @internal */
   override onCompletion(result: number, more: boolean): void {
     super.onCompletion(this.asked ? -ERRNO.ECANCELED : result, more);
   }

@@ -253,7 +253,9 @@ function refuse(kind: string, buffer: unknown, { offset = 0, length }: RangeOpti
     throw argumentError(kind, "buffer", expected, buffer);
   }
   const { byteLength = 0 } = Object(buffer ?? 0) as { byteLength?: number };
-  if (length !== undefined || byteLength - offset <= LENGTH_MAX) return;
+  // What is no number is refused with what else is wrong.
+  const sizes = typeof byteLength === "number" && typeof offset === "number";
+  if (length !== undefined || !sizes || byteLength - offset <= LENGTH_MAX) return;
   const expected = `at most ${LENGTH_MAX} bytes; send it in pieces, by offset and length`;
   throw argumentError(kind, "buffer", expected, byteLength);
 }
