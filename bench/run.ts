@@ -6,6 +6,7 @@ import { OptionError, parseOptions, type Options } from "./options.ts";
 import * as beside from "./trials/beside.ts";
 import * as copy from "./trials/copy.ts";
 import * as echo from "./trials/echo.ts";
+import * as idle from "./trials/idle.ts";
 import * as proxy from "./trials/proxy.ts";
 
 interface Trial {
@@ -14,7 +15,7 @@ interface Trial {
   run(options: Options): Promise<void>;
 }
 
-const trials: Record<string, Trial> = { echo, beside, copy, proxy };
+const trials: Record<string, Trial> = { echo, beside, copy, proxy, idle };
 
 const usage = `bun bench/run.ts TRIAL [options]
 

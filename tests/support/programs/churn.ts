@@ -1,4 +1,4 @@
-// Ten thousand connections of one process to itself, and some to warm up, opened, used and closed
+// Ten thousand connections of one process to itself, or so many, and some to warm up, opened, used and closed
 // in batches of a hundred, half of them by a reset. Prints what the process holds, from a tenth of
 // them on to the end.
 
@@ -8,7 +8,9 @@ import { turns, until } from "../until.ts";
 
 /** Before anything is counted: compilers and allocators have seen it all by then. */
 const WARM_UP = 4000;
-const TOTAL = 10_000;
+const TOTAL = Number(process.argv[2] ?? 10_000);
+/** Connections between two looks. */
+const STRIDE = Math.max(500, TOTAL / 20);
 const BATCH = 100;
 
 const listener = listen({
@@ -62,7 +64,7 @@ async function sample() {
 
 const samples = [];
 for (let done = -WARM_UP; done < TOTAL; done += BATCH) {
-  if (done >= TOTAL / 10 && done % 500 === 0) samples.push(await sample());
+  if (done >= TOTAL / 10 && done % STRIDE === 0) samples.push(await sample());
   await Promise.all(Array.from({ length: BATCH }, (_, i) => one(i % 2 === 0)));
 }
 samples.push(await sample());
