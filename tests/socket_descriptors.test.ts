@@ -250,6 +250,32 @@ describe("what nobody takes", () => {
     await until(() => descriptors().length <= before);
   });
 
+  test("can be read and taken when the socket is gone, and is closed with a forgotten one", async () => {
+    await using ring = new Ring();
+    const fd = open();
+    const before = descriptors().length;
+    const leave = async () => {
+      const both = await pair(ring);
+      await both.client.send("late", { descriptors: [fd, fd] });
+      await until(() => descriptors().length === before + 4); // two sockets, two that came
+      ends(both);
+      await until(() => both.server.readyState === -1);
+      return both.server;
+    };
+    const socket = await leave();
+    const read = socket[Symbol.asyncIterator]();
+    expect((await read.next()).value?.toString()).toBe("late");
+    const taken = socket.takeDescriptors();
+    expect(taken.length).toBe(2);
+    closeAll(taken);
+    await leave();
+    await until(() => {
+      Bun.gc(true);
+      return descriptors().length <= before;
+    });
+    expect(ring.stats().descriptors_reclaimed).toBe(2);
+  });
+
   test("without `passDescriptors` is closed by the kernel, and the bytes come", async () => {
     await using ring = new Ring();
     const fd = open();

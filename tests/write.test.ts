@@ -32,6 +32,18 @@ describe("text", () => {
     "😀".repeat(40_000),
   ];
 
+  test("has no other encoding: the error names the way", async () => {
+    const both = await pair();
+    for (const call of ["write", "end"] as const) {
+      const asked = () => both.client[call]("6869", "hex" as never);
+      expect(asked).toThrow("Buffer.from(text, encoding)");
+      expect(asked).toThrow(expect.objectContaining({ code: "EINVAL" }) as Error);
+    }
+    both.client.write(Buffer.from("6869", "hex"));
+    expect((await both.atServer.received(2)).toString()).toBe("hi");
+    both.listener.stop(true);
+  });
+
   test("is written as its UTF-8 bytes, whatever its size", async () => {
     await using ring = new Ring({ highWaterMark: 1024 * KIB });
     using both = await pair({ ring });

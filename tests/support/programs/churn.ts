@@ -1,6 +1,6 @@
-// Ten thousand connections of one process to itself, or so many, and some to warm up, opened, used and closed
-// in batches of a hundred, half of them by a reset. Prints what the process holds, from a tenth of
-// them on to the end.
+// Ten thousand connections of one process to itself, or so many, and some to warm up, opened, used
+// and closed in batches of a hundred, half of them by a reset. Prints what the process holds, from
+// a tenth of them on to the end.
 
 import { connect, listen, Ring, type Socket } from "../../../ts/index.ts";
 import { descriptors, residentBytes } from "../descriptors.ts";
