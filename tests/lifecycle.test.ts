@@ -17,8 +17,8 @@ setDefaultTimeout(30_000);
 const RING_INTERNAL = [
   "accompany", "arm", "assertOpen", "busy", "cancelPending", "claimedGeneration",
   "describePending", "disarm", "draining", "end", "gone", "hardLink", "landed", "latch", "launched",
-  "log", "occupy", "opened", "orphan", "prepareFile", "pump", "refCount", "referenced", "turnNow",
-  "wake",
+  "log", "occupy", "opened", "orphan", "prepareFile", "pump", "quiet", "refCount", "referenced",
+  "turnNow", "wake",
 ];
 
 type RingCall = (ring: Ring) => unknown;

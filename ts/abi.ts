@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x84a6ee45;
+export const ABI_HASH = 0xfb72e895;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -758,6 +758,7 @@ export const SYMBOLS = {
   bu_slab_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_nop: { args: ["u32"], returns: "i32" },
   bu_timer_start: { args: ["u32", "f64", "f64", "u32"], returns: "i32" },
+  bu_ring_quiet: { args: ["u32"], returns: "i32" },
   bu_clock_read: { args: [], returns: "f64" },
   bu_operation_start: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },
   bu_operation_read: { args: ["u32", "u32", "ptr", "u32"], returns: "i32" },

@@ -342,6 +342,11 @@ export class Engine implements Turnable {
     native.bu_ring_disarm(this.handle);
   }
 
+  /** @internal Milliseconds until its nearest timer, if it has nothing else; else 0. */
+  get quiet(): number {
+    return native.bu_ring_quiet(this.handle);
+  }
+
   /** @internal */
   wake(): void {
     native.bu_ring_wake(this.handle);

@@ -33,6 +33,8 @@ export interface Turnable {
   readonly wakeFd: number;
   /** Work that is left though nothing is open. */
   readonly busy: boolean;
+  /** Milliseconds in which nothing can happen: timers are all there is. 0 else. */
+  readonly quiet: number;
   /** Things open, and those of them that keep the process alive. */
   readonly openCount: number;
   readonly refCount: number;
@@ -269,7 +271,8 @@ export class Loop {
       this.#immediateHolds = false;
       return;
     }
-    this.#startTimer(POLL_MS);
+    this.#stopTimer(); // one that waits for what is no more the nearest
+    this.#startTimer(Math.max(POLL_MS, this.#ring.quiet));
     this.#timer?.unref();
   }
 

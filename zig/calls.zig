@@ -264,6 +264,7 @@ pub fn offload(engine: *Engine) i32 {
 }
 
 pub const timer_start = timers.start;
+pub const quiet_ms = timers.quiet_ms;
 
 pub fn start(engine: *Engine, kind: u32, input: ?[*]const u8, input_len: u32) i32 {
     const asked = known(abi.OperationKind, kind) orelse return errno.inval;

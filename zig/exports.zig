@@ -317,6 +317,12 @@ pub export fn bu_timer_start(ring: u32, milliseconds: f64, limit_ms: f64, flags:
     return calls.timer_start(engine, milliseconds, limit_ms, flags);
 }
 
+/// Milliseconds for which a ring with nothing but timers can be left alone; 0 for any other.
+pub export fn bu_ring_quiet(ring: u32) i32 {
+    const engine = rings.of(ring) catch |err| return rings.refuse(err);
+    return calls.quiet_ms(engine);
+}
+
 /// CLOCK_MONOTONIC in milliseconds.
 pub export fn bu_clock_read() f64 {
     return @as(f64, @floatFromInt(linux.now_ns())) / std.time.ns_per_ms;

@@ -15,7 +15,7 @@ const mutation = @import("testing/mutation.zig");
 const Engine = @import("engine.zig").Engine;
 const Operation = @import("operation.zig").Operation;
 const errno = seam.errno;
-const ns_per_ms = std.time.ns_per_ms;
+const ns_per_ms: u64 = std.time.ns_per_ms;
 
 /// Those that were started since the last flush, in order.
 pub const Started = slots.Queue(Operation, "dirty");
@@ -82,7 +82,7 @@ fn limit_ns(self: *const Operation) u64 {
 
 /// Up: a timer may be late, and never early.
 fn nanoseconds(milliseconds: f64) u64 {
-    return @intFromFloat(@ceil(milliseconds * ns_per_ms));
+    return @intFromFloat(@ceil(milliseconds * std.time.ns_per_ms));
 }
 
 /// Its end comes with the next turn, also if its time has come meanwhile.
@@ -109,6 +109,21 @@ pub fn fire(engine: *Engine, slot: u32, at_ns: u64, now_ns: u64) ?u64 {
         errno.time;
     submission.settle_timer(engine, slot, result);
     return null;
+}
+
+/// Milliseconds in which nothing can happen on the ring, because timers are all there is: up to the
+/// nearest of them. 0 if there is anything else, which may happen at any time.
+pub fn quiet_ms(engine: *Engine) i32 {
+    const operations = engine.operations.claimed_count;
+    const heap = &engine.deadlines.heap;
+    const others = engine.connections.claimed_count + engine.listeners.claimed_count +
+        engine.datagrams.sockets.claimed_count + engine.pending_cancels;
+    // Without connections the heap holds timers alone.
+    if (others > 0 or operations != heap.count or engine.posts.mailbox != null) return 0;
+    const nearest = heap.nearest() orelse return 0;
+    const left_ns = nearest.at_ns -| engine.kernel.now_ns();
+    const left_ms = std.math.divCeil(u64, left_ns, ns_per_ms) catch unreachable;
+    return @intCast(@min(left_ms, std.math.maxInt(i32)));
 }
 
 /// Beats up to now: the one that is due, and those that nobody had time for. None of the later ones

@@ -112,3 +112,27 @@ test "a timer of nothing ends in the turn that follows, and odd ones are refused
     try expectEqual(-22, timers.start(scene.engine, 5, -1, 3)); // a moment again and again
     try scene.close();
 }
+
+test "a ring with nothing but timers is quiet until the nearest" {
+    const calls = @import("../calls.zig");
+    var scene: Scene = try .open(.{});
+    const engine = scene.engine;
+    try expectEqual(0, timers.quiet_ms(engine));
+    _ = try scene.handle(timers.start(engine, 5000, -1, 0));
+    const near = try scene.handle(timers.start(engine, 1000, -1, 0));
+    try expectEqual(0, timers.quiet_ms(engine)); // not before they are counted
+    try scene.turn(0);
+    const quiet_ms = timers.quiet_ms(engine);
+    try std.testing.expect(quiet_ms > 900 and quiet_ms <= 1000);
+    const nop = try scene.handle(calls.nop(engine));
+    try expectEqual(0, timers.quiet_ms(engine));
+    try scene.expect_outcome(nop, 0);
+    try expectEqual(0, scene.cancel(near));
+    try expectEqual(0, timers.quiet_ms(engine));
+    try scene.expect_outcome(near, -125); // -ECANCELED
+    try std.testing.expect(timers.quiet_ms(engine) > 4000);
+    const connection = try scene.connection();
+    try expectEqual(0, timers.quiet_ms(engine));
+    _ = connection;
+    try scene.close();
+}
