@@ -135,7 +135,6 @@ describe("a time-out of an operation that is over", () => {
     const first = ring.read(own.fd, new Uint8Array(1), { timeout: 30 });
     await other.write(own.fd, "1");
     expect((await first).bytes).toBe(1);
-    // The slot is free when the time-out's own cancellation is answered.
     // The slot is free when the time-out is gone, too.
     const started: Operation<unknown>[] = [];
     await until(() => {

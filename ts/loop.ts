@@ -225,6 +225,7 @@ export class Loop {
       if (this.#dryTurns < IDLE_SLICES) this.#spin();
       else this.#sleep();
     } else if (this.#ring.openCount === 0) {
+      if (this.#hasWork()) return this.#spin(); // a time-out to take back, of what is over
       this.#state = "resting";
       this.#releaseReader();
       this.#stopTimer();
@@ -251,6 +252,12 @@ export class Loop {
       this.#state = "armed";
       this.#watch();
     }
+  }
+
+  #hasWork(): boolean {
+    const ready = this.#ring.arm();
+    this.#ring.disarm();
+    return ready;
   }
 
   #spin(): void {

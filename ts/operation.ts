@@ -465,6 +465,7 @@ function start<T>(
   }
   if (index < 0) {
     cargo?.land(engine, -1, index);
+    if (index === -ERRNO.ENOMEM) engine.loop.touch(); // what is over may leave its slot
     const error = submissionError(index, nameOf(kind), fd);
     if (cargo?.buffer !== undefined) error.buffer = cargo.buffer;
     throw error;
@@ -477,6 +478,7 @@ export function launchNop(engine: Engine, callback: Callback<never> | undefined)
   const index = native.bu_nop(engine.handle);
   if (index < 0) {
     engine.assertOpen("nop");
+    if (index === -ERRNO.ENOMEM) engine.loop.touch();
     throw submissionError(index, "nop", -1);
   }
   return new Operation<number>(engine, index, OperationKind.nop, -1, null, callback);

@@ -24,6 +24,7 @@ const receiving = @import("receiving.zig");
 const registration = @import("registration.zig");
 const features = @import("features.zig");
 const timers = @import("timers.zig");
+const sleep = @import("sleep.zig");
 const deadlines = @import("deadlines.zig");
 const Connection = @import("connection.zig").Connection;
 const Listener = @import("listen.zig").Listener;
@@ -387,17 +388,6 @@ pub const Engine = struct {
         if (engine.finished.count > 0) send_settling.report(engine);
     }
 
-    /// Work that another turn would move on without anything new from outside.
-    fn has_work(engine: *const Engine) bool {
-        if (mutation.is(.sleep_early)) return false;
-        return engine.dirty.count > 0 or engine.dirty_listeners.count > 0 or
-            engine.dirty_operations.count > 0 or engine.finished.count > 0 or
-            engine.datagrams.has_work() or engine.kernel.queued() > 0 or engine.kernel.ready() or
-            engine.timers.count > 0 or engine.deadlines.has_work() or engine.posts.has_work() or
-            engine.companion.has_work() or receiving.has_work(engine) or
-            (engine.starved.count > 0 and engine.staging_pool.available() > 0);
-    }
-
     fn publish_control(engine: *Engine) void {
         engine.control.connections = engine.connections.claimed_count;
         engine.control.listeners = engine.listeners.claimed_count;
@@ -412,25 +402,10 @@ pub const Engine = struct {
         return @min(engine.hand_over(), 0);
     }
 
-    pub fn arm(engine: *Engine) i32 {
-        if (engine.companion.in_flight() > 0) return 1; // it must not be in the kernel then
-        // Before the kernel's own barrier, and pairs with the load in `rings.buffer_released`.
-        const waiting = engine.parked.count + engine.full_count;
-        @atomicStore(u32, &engine.control.waiting, waiting, .seq_cst);
-        const ready = engine.kernel.arm(engine.wake_stale);
-        if (!ready) engine.wake_stale = false;
-        return @intFromBool(engine.posts.sleep(.in_loop) or ready or engine.has_work());
-    }
-
-    pub fn disarm(engine: *Engine) i32 {
-        engine.kernel.disarm();
-        return 0;
-    }
-
-    pub fn wake(engine: *Engine) i32 {
-        const one: u64 = 1; // eventfd(2) adds it to the counter
-        return @min(seam.linux.write(engine.bell_fd, std.mem.asBytes(&one)), 0);
-    }
+    const has_work = sleep.has_work;
+    pub const arm = sleep.arm;
+    pub const disarm = sleep.disarm;
+    pub const wake = sleep.wake;
 
     // What completions call --------------------------------------------------------------------
 

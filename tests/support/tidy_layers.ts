@@ -14,7 +14,7 @@ export const ZIG_LAYERS = [
     "^zig/(?:features|connection|companion|deadlines|timers|forwarding|receiving|send\\w+" +
       "|listen|posts|submission|failure|proxied|passing)\\.zig$",
   ),
-  /^zig\/datagram(?:_queue|s)?\.zig$/,
+  /^zig\/(?:datagram(?:_queue|s)?|sleep)\.zig$/,
   /^zig\/engine\.zig$/,
   /^zig\/(?:calls|datagram_calls|opening|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
