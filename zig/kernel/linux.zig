@@ -86,6 +86,7 @@ pub const errno = struct {
     pub const again = negative(.AGAIN);
     pub const nomem = negative(.NOMEM);
     pub const acces = negative(.ACCES);
+    pub const addrinuse = negative(.ADDRINUSE);
     pub const busy = negative(.BUSY);
     pub const exist = negative(.EXIST);
     pub const inval = negative(.INVAL);

@@ -16,13 +16,16 @@ const ByteQueue = @import("byte_queue.zig").ByteQueue;
 const Parcels = @import("parcels.zig").Parcels;
 const Fate = @import("fate.zig").Fate;
 const Volume = @import("volume.zig").Volume;
-pub const SocketState = @import("socket_state.zig").SocketState;
+const socket_state = @import("socket_state.zig");
+pub const SocketState = socket_state.SocketState;
+pub const Socket = socket_state.Socket;
+const unset = socket_state.unset;
 const errno = system.errno;
 
-pub const none = std.math.maxInt(u32);
+pub const none = socket_state.none;
 /// The standard streams of a real process are below.
 const fd_first = 3;
-pub const backlog_max = 16;
+pub const backlog_max = socket_state.backlog_max;
 const shut_read = 0;
 
 pub const Limits = struct {
@@ -31,35 +34,6 @@ pub const Limits = struct {
     /// Each direction of each connection gets between 1 and this many bytes on the way.
     stream_bytes: u32 = 64 * 1024,
 };
-
-pub const Socket = struct {
-    state: SocketState,
-    /// The descriptor, if open, each pending operation, and `places`.
-    references: u32,
-    /// Places of registered files that hold it.
-    places: u32 = 0,
-    /// Of an open file: where the volume keeps it, and where the next read or write begins.
-    node: u32 = none,
-    position: u64 = 0,
-    /// Of an eventfd: how often it was written to; nobody reads it.
-    rings: usize = 0,
-    is_pipe: bool = false,
-    peer: u32 = none,
-    /// Reported by the next operation, once.
-    failure: i32 = 0,
-    shut_write: bool = false,
-    /// What has arrived can be read, then the end.
-    shut_receiving: bool = false,
-    linger_reset: bool = false,
-    local: SocketAddress = unset,
-    remote: SocketAddress = unset,
-    /// Peers that wait to be accepted, oldest first.
-    waiting: [backlog_max]u32 = undefined,
-    waiting_count: u32 = 0,
-    backlog: u32 = 0,
-};
-
-const unset: SocketAddress = .{ .bytes = @splat(0), .len = 0 };
 
 pub const Peer = struct {
     in_use: bool = false,
@@ -318,6 +292,7 @@ pub const Network = struct {
         const self = &network.sockets[index];
         if (self.state != .fresh) return errno.inval;
         if (network.fate.strikes("bind")) return errno.acces;
+        if (network.has_taken(self, target)) return errno.addrinuse;
         self.local = target.*;
         if (!target.is_unix() and std.mem.readInt(u16, target.bytes[2..4], .big) == 0) {
             std.mem.writeInt(u16, self.local.bytes[2..4], network.next_port, .big);
@@ -325,6 +300,17 @@ pub const Network = struct {
         }
         self.state = .bound;
         return 0;
+    }
+
+    /// Somebody listens there, and does not share with this one. socket(7), SO_REUSEPORT
+    fn has_taken(network: *const Network, self: *const Socket, target: *const SocketAddress) bool {
+        if (target.is_unix()) return false;
+        for (network.sockets) |*other| {
+            if (other.references == 0) continue;
+            if (other.state != .listening or (other.shares_port and self.shares_port)) continue;
+            if (std.mem.eql(u8, other.local.bytes[0..8], target.bytes[0..8])) return true;
+        }
+        return false;
     }
 
     pub fn listen(network: *Network, fd: i32, backlog: u32) i32 {
@@ -352,7 +338,7 @@ pub const Network = struct {
         const self = &network.sockets[network.find(fd) orelse return errno.badf];
         if (network.fate.strikes("option")) return errno.inval;
         if (option == .linger_reset) self.linger_reset = true;
-        _ = value;
+        if (option == .reuse_port) self.shares_port = value != 0;
         return 0;
     }
 
