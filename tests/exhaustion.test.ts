@@ -7,9 +7,9 @@ import { until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
 
-test("without descriptors new connections wait until there are some", async () => {
+test.each(["listen", "serve"])("%s: without descriptors new connections wait", async (what) => {
   const limited = ["sh", "-c", 'ulimit -n 64 && exec "$0" "$@"', process.execPath];
-  await using server = Bun.spawn([...limited, program("few_descriptors")], {
+  await using server = Bun.spawn([...limited, program("few_descriptors"), what], {
     stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",

@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xfb72e895;
+export const ABI_HASH = 0xeb3e754f;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -722,7 +722,7 @@ export const SYMBOLS = {
   bu_listener_stop: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_connect: { args: ["u32", "ptr", "ptr", "u32", "u32"], returns: "i32" },
   bu_connection_adopt: { args: ["u32", "i32"], returns: "i32" },
-  bu_connection_take: { args: ["u32", "i32"], returns: "i32" },
+  bu_connection_take: { args: ["u32", "i32", "u32", "u32", "f64"], returns: "i32" },
   bu_connection_fd: { args: ["u32", "u32", "u32"], returns: "i32" },
   bu_connection_timeout: { args: ["u32", "u32", "u32", "u32"], returns: "i32" },
   bu_connection_write: { args: ["u32", "u32", "u32", "ptr", "u32"], returns: "i32" },

@@ -1,7 +1,7 @@
 // The acceptor of a server that hands its connections over: accepts, and posts the descriptors to
 // the Workers in turn. The Workers' half is serve_intake.ts.
 //
-// A descriptor stays the acceptor's until the Worker says that it has a copy. A Worker that dies
+// A descriptor stays the acceptor's until the Worker says that it has taken it. A Worker that dies
 // leaves what it has not taken to the others. While nobody takes any, none is accepted: those that
 // come wait in the kernel's backlog.
 
@@ -22,7 +22,7 @@ const UNTAKEN_MAX = 1024;
 const FD_RANGE = 2 ** 31;
 const SERIALS = 2 ** 22;
 /** The pause where the kernel has no descriptor or memory, milliseconds. */
-const SHORTAGE_MS = 100;
+export const SHORTAGE_MS = 100;
 /** Errors after which accepting goes on: at once, or after the pause. See accept(2). */
 const PASSING = new Set(["ECONNABORTED", "EINTR", "EAGAIN", "EPROTO"]);
 const SHORTAGES = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
@@ -119,10 +119,7 @@ export class Acceptor {
   }
 
   #taken(ticket: number): void {
-    const handed = this.#untaken.get(ticket);
-    if (handed === undefined) return; // by a Worker that died on it: another has it by now
     this.#untaken.delete(ticket);
-    closeSync(handed.fd);
     this.go();
     this.#check();
   }

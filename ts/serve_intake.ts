@@ -1,20 +1,19 @@
 // Handed-over connections, in the Worker that gets them: the other half of serve_acceptor.ts.
 //
-//     acceptor ──post(ticket)──▶ intake: take a copy, a Socket for it ──post(ticket)──▶
-//     acceptor: close the original
+//     acceptor ──post(ticket)──▶ intake: take the descriptor ──post(ticket)──▶ acceptor: forget it
 //
-// The copy is taken in one call of the library. A Worker that dies has taken a connection or has
-// not, and the original is the acceptor's all the time: none is lost, and none is closed twice.
+// Taking and telling are one call of the library. A Worker that dies has done both or neither: no
+// connection is lost, and none is closed twice.
 
+import { ERRNO } from "./abi.ts";
 import type { ConnectionReceiver } from "./completion.ts";
 import type { Opening } from "./connection.ts";
 import { resultError, UringError } from "./errors.ts";
 import type { BinaryType, Handlers } from "./handlers.ts";
 import { readServing } from "./listen.ts";
 import { native } from "./native.ts";
-import type { Poster } from "./post.ts";
-import { Ring } from "./ring.ts";
-import { descriptorOf } from "./serve_acceptor.ts";
+import type { Ring } from "./ring.ts";
+import { descriptorOf, SHORTAGE_MS } from "./serve_acceptor.ts";
 import type { Service, StartMessage } from "./serve_messages.ts";
 import { Socket } from "./socket.ts";
 
@@ -29,9 +28,12 @@ export class Intake<Data> implements Door {
   readonly #handlers: Handlers;
   readonly #data: Data;
   readonly #key: number;
-  readonly #acceptor: Poster;
+  readonly #token: number;
   readonly #onRefused: (error: UringError) => void;
   readonly #sockets = new Set<Socket<Data>>();
+  /** Handed over while there was no slot for them. */
+  readonly #late: number[] = [];
+  #pause: Timer | null = null;
 
   constructor(
     ring: Ring,
@@ -48,7 +50,7 @@ export class Intake<Data> implements Door {
     this.#handlers = readServing("serve", service);
     this.#data = service.data as Data;
     this.#key = handover.key;
-    this.#acceptor = Ring.open(handover.token);
+    this.#token = handover.token;
     this.#onRefused = onRefused;
     ring.onPost(handover.key, (ticket: number) => this.#take(ticket));
   }
@@ -63,11 +65,34 @@ export class Intake<Data> implements Door {
   }
 
   #take(ticket: number): void {
-    const index = native.bu_connection_take(this.#ring.handle, descriptorOf(ticket));
+    if (this.#late.length > 0 || !this.#took(ticket)) this.#wait(ticket);
+  }
+
+  /** False if there is no slot for it now. */
+  #took(ticket: number): boolean {
+    const { handle } = this.#ring;
+    const fd = descriptorOf(ticket);
+    const index = native.bu_connection_take(handle, fd, this.#token, this.#key, ticket);
     if (index >= 0) this.#welcome(index);
-    else this.#onRefused(resultError(index, "serve", "took no connection", "completion"));
-    // In either case: one that nobody could take is closed.
-    this.#acceptor.post(this.#key, ticket);
+    else if (index === -ERRNO.ENOMEM) return false;
+    else if (index !== -ERRNO.ESHUTDOWN) this.#refuse(index); // the server itself is gone
+    return true;
+  }
+
+  #refuse(outcome: number): void {
+    this.#onRefused(resultError(outcome, "serve", "took no connection", "completion"));
+  }
+
+  #wait(ticket: number): void {
+    this.#late.push(ticket);
+    this.#pause ??= setTimeout(() => this.#takeLate(), SHORTAGE_MS);
+  }
+
+  #takeLate(): void {
+    while (this.#late.length > 0 && this.#took(this.#late[0] as number)) this.#late.shift();
+    this.#pause = this.#late.length === 0
+      ? null
+      : setTimeout(() => this.#takeLate(), SHORTAGE_MS);
   }
 
   #welcome(index: number): void {

@@ -148,10 +148,11 @@ pub export fn bu_connection_adopt(ring: u32, fd: i32) i32 {
     return opening.connection_adopt(engine, fd);
 }
 
-/// The same for a copy of it: the descriptor stays the caller's.
-pub export fn bu_connection_take(ring: u32, fd: i32) i32 {
+/// The same for one that another thread hands over: `data` is posted to it with `key` when it is
+/// taken. ENOMEM, ESHUTDOWN, EAGAIN, EINVAL: it is the other's still; else it is closed.
+pub export fn bu_connection_take(ring: u32, fd: i32, token: u32, key: u32, data: f64) i32 {
     const engine = rings.of(ring) catch |err| return rings.refuse(err);
-    return opening.connection_take(engine, fd);
+    return opening.connection_take(engine, fd, token, key, data);
 }
 
 pub export fn bu_connection_fd(ring: u32, index: u32, generation: u32) i32 {

@@ -7,6 +7,7 @@
 
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
+const mailbox = @import("mailbox.zig");
 const Engine = @import("engine.zig").Engine;
 const errno = seam.errno;
 
@@ -214,13 +215,14 @@ pub fn connection_adopt(engine: *Engine, fd: i32) i32 {
     return index;
 }
 
-/// The same for a copy of the descriptor, in one call: a thread that is terminated has taken the
-/// connection or has not, and whoever handed it over closes the original.
-pub fn connection_take(engine: *Engine, fd: i32) i32 {
+/// The same for a descriptor that another thread hands over, and is told of it by a post. Both are
+/// one call: a thread that is terminated has taken it and said so, or neither. Refused before the
+/// post it is the other's still; what cannot be adopted after it is closed.
+pub fn connection_take(engine: *Engine, fd: i32, token: u32, key: u32, data: f64) i32 {
     if (engine.fatal != 0) return engine.fatal;
-    const copy = engine.kernel.duplicate(fd);
-    if (copy < 0) return copy;
-    const index = connection_adopt(engine, copy);
-    if (index < 0) engine.kernel.close_fd(copy);
+    if (engine.connections.is_full()) return errno.nomem;
+    if (failed(mailbox.post_number(token, key, data))) |code| return code;
+    const index = connection_adopt(engine, fd);
+    if (index < 0) engine.kernel.close_fd(fd);
     return index;
 }

@@ -109,6 +109,11 @@ pub fn Slots(comptime Value: type) type {
             return index;
         }
 
+        /// Whether `claim` would find none.
+        pub fn is_full(table: *const Table) bool {
+            return table.free.head == none and table.fresh == table.entries.len;
+        }
+
         /// The value behind a handle from outside, or null if the handle is stale (I3).
         pub fn find(table: *Table, index: u32, generation_asked: u32) ?*Value {
             if (index >= table.fresh) return null;

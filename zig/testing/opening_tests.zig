@@ -1,5 +1,5 @@
-//! Sockets that are nobody's yet, and connections that are taken from a descriptor of another's, on
-//! the simulated kernel: whose descriptor is whose, also when the call is refused.
+//! Sockets that are nobody's yet, and connections that another thread hands over, on the simulated
+//! kernel: whose descriptor is whose, also when the call is refused.
 
 const std = @import("std");
 const abi = @import("../abi.zig");
@@ -46,28 +46,53 @@ test "a socket that cannot be bound leaves nothing behind" {
     }
 }
 
-test "a connection is taken from a copy, and the original stays the caller's" {
-    var scene: Scene = try .open(.{ .seed = std.testing.random_seed });
+const key = 7;
+
+fn socket_pair(scene: *Scene) i32 {
     const network = &scene.kernel.network;
     const made = network.pipe().?;
     network.sockets[network.find(made.fd).?].is_pipe = false;
-    const index = opening.connection_take(scene.engine, made.fd);
+    return made.fd;
+}
+
+test "a connection that is taken is the ring's own, and whoever handed it over is told" {
+    var scene: Scene = try .open(.{ .seed = std.testing.random_seed });
+    const token: u32 = @intCast(scene.engine.posts.open(scene.engine));
+    const fd = socket_pair(&scene);
+    const index = opening.connection_take(scene.engine, fd, token, key, 42);
     try expect(index >= 0);
-    const copy = scene.engine.connections.at(@intCast(index)).fd;
-    try expect(copy != made.fd);
-    scene.engine.kernel.close_fd(made.fd);
-    try expect(scene.engine.kernel.is_open(copy));
+    try expectEqual(fd, scene.engine.connections.at(@intCast(index)).fd);
+    try scene.turn(0);
+    const told = scene.last(.post) orelse return error.NotTold;
+    try expectEqual(key, told.extra);
+    try expectEqual(42, told.data);
     try scene.close();
 }
 
-test "what cannot be taken is left alone, and no copy of it stays" {
+test "what is not taken stays the other's, and nobody is told" {
     var scene: Scene = try .open(.{ .seed = std.testing.random_seed });
-    const network = &scene.kernel.network;
-    const pipe = network.pipe().?; // no socket
-    const before = network.open_descriptors();
-    try expectEqual(errno.notsock, opening.connection_take(scene.engine, pipe.fd));
-    try expectEqual(errno.badf, opening.connection_take(scene.engine, 9999));
-    try expectEqual(before, network.open_descriptors());
-    scene.engine.kernel.close_fd(pipe.fd);
+    const token: u32 = @intCast(scene.engine.posts.open(scene.engine));
+    const fd = socket_pair(&scene);
+    const engine = scene.engine;
+    try expectEqual(errno.shutdown, opening.connection_take(engine, fd, token + 1024, key, 42));
+    try expectEqual(errno.inval, opening.connection_take(engine, fd, token, key, 0.5));
+    var claimed: u32 = 0;
+    while (engine.connections.claim()) |_| claimed += 1;
+    try expectEqual(errno.nomem, opening.connection_take(engine, fd, token, key, 42));
+    for (0..claimed) |slot| engine.connections.retire(@intCast(slot));
+    try expect(scene.kernel.network.find(fd) != null);
+    try scene.turn(0);
+    try expectEqual(0, scene.seen(.post));
+    engine.kernel.close_fd(fd);
+    try scene.close();
+}
+
+test "what was taken and is no connection is closed" {
+    var scene: Scene = try .open(.{ .seed = std.testing.random_seed });
+    const token: u32 = @intCast(scene.engine.posts.open(scene.engine));
+    const pipe = scene.kernel.network.pipe().?; // no socket
+    const outcome = opening.connection_take(scene.engine, pipe.fd, token, key, 42);
+    try expectEqual(errno.notsock, outcome);
+    try expectEqual(null, scene.kernel.network.find(pipe.fd));
     try scene.close();
 }

@@ -212,24 +212,18 @@ fn local(port: u32) abi.Address {
     return address;
 }
 
-/// A connected descriptor from elsewhere is handed over, or a copy of it is taken.
+/// A connected descriptor from elsewhere is handed over.
 fn adopt(schedule: *Schedule) Error!void {
     const network = &schedule.kernel.network;
     const made = network.pipe() orelse return;
     network.sockets[network.find(made.fd).?].is_pipe = false;
     try schedule.kernel.connected.append(schedule.kernel.allocator, made.peer);
-    const taken = schedule.chance(30);
-    const index = if (taken)
-        opening.connection_take(schedule.engine, made.fd)
-    else
-        opening.connection_adopt(schedule.engine, made.fd);
-    if (taken or index < 0) {
-        // Or no slot, or no answer about its address: it is still the caller's.
-        if (network.close(made.fd) == errno.badf) {
-            return schedule.verdict.violation("a descriptor of the caller's was closed", .{});
-        }
+    const index = opening.connection_adopt(schedule.engine, made.fd);
+    if (index < 0) {
+        // No slot, or no answer about its address: it is still the caller's.
+        if (network.close(made.fd) != errno.badf) return;
+        return schedule.verdict.violation("a refused descriptor was closed", .{});
     }
-    if (index < 0) return;
     const connection = try add(schedule, @intCast(index), schedule.engine.control.generation);
     connection.stage = .connecting;
 }
