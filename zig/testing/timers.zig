@@ -54,7 +54,7 @@ pub const Run = struct {
     pub fn create(arena: std.mem.Allocator, seed: u64) Error!*Run {
         const run = try arena.create(Run);
         var prng: std.Random.SplitMix64 = .init(seed);
-        const operations = ([_]u32{ 4, 300, 4000, 60_000 })[prng.next() % 4];
+        const operations = ([_]u32{ 4, 30, 300, 4000, 20_000 })[prng.next() % 5];
         const config: memory.Config = .{
             .entries = 8,
             .cq_entries = 64,
@@ -207,7 +207,7 @@ pub const Run = struct {
 
     /// A turn that had room tells all cancels, and what the kernel's time-out has told of.
     fn expect_told(run: *Run) Error!void {
-        if (run.below(16) > 0) return; // it looks at all of them
+        if (run.by_slot.len > 50 and run.below(16) > 0) return; // it looks at all of them
         for (run.by_slot, 0..) |entry, index| if (entry) |timer| {
             if (timer.cancelled) return run.violation("a cancelled timer waits", .{});
             const late_ns = run.now_ns() -| run.due_ns(&timer, @intCast(index));
