@@ -23,9 +23,10 @@ function start(message: Endless): Worker {
 }
 
 async function ended(worker: Worker): Promise<void> {
-  const closed = new Promise((resolve) => worker.addEventListener("close", resolve));
+  let closed = false;
+  worker.addEventListener("close", () => (closed = true));
   worker.terminate();
-  await closed;
+  await until(() => closed, "a terminated Worker tells its end");
 }
 
 /** Two posters die; what came from each has no gap. The number of posts that were out of place. */
@@ -42,7 +43,10 @@ async function postersDie(ring: Ring): Promise<number> {
   const { token } = ring;
   const workers = [0, 1].map((key) => start({ token: structuredClone(token), key }));
   const most = random.between(200, 2000);
-  while (Math.min(...next) < most) await ring.wait(100);
+  await until(async () => {
+    if (Math.min(...next) < most) await ring.wait(100);
+    return Math.min(...next) >= most;
+  }, "both posters are heard");
   await Promise.all(workers.map(ended));
   await ring.runUntilEmpty();
   return misplaced;
@@ -51,23 +55,29 @@ async function postersDie(ring: Ring): Promise<number> {
 /** A receiver dies; its posters are told so. The code of what they are told. */
 async function receiverDies(): Promise<string> {
   const worker = start({ key: 0 });
-  const { data } = await new Promise<MessageEvent<{ id: number }>>((resolve) => {
-    worker.onmessage = resolve;
-  });
-  const poster = Ring.open(data.id);
+  const told: { id: number }[] = [];
+  worker.onmessage = ({ data }) => void told.push(data);
+  await until(() => told.length === 1, "the receiver tells its token");
+  const poster = Ring.open(told[0] as { id: number });
   const closed = ended(worker);
+  let code = "";
+  await until(() => {
+    code = refusalOf(poster);
+    return code !== "EAGAIN";
+  }, "the posters of a dead receiver are told so");
+  await closed;
+  return code;
+}
+
+/** Posts until it is refused: the code of why; for a while, if the receiver keeps pace. */
+function refusalOf(poster: ReturnType<typeof Ring.open>): string {
   try {
-    for (let i = 0; ; i++) {
-      try {
-        if (i % 3 === 0) poster.post(1, new NativeBlock(100));
-        else poster.post(1, i);
-      } catch (error) {
-        if ((error as UringError).code !== "EAGAIN") throw error;
-        await new Promise((resolve) => setImmediate(resolve));
-      }
+    for (let i = 0; i < 10_000; i++) {
+      if (i % 3 === 0) poster.post(1, new NativeBlock(100));
+      else poster.post(1, i);
     }
+    return "EAGAIN";
   } catch (error) {
-    await closed;
     return (error as UringError).code;
   }
 }
