@@ -51,8 +51,6 @@ const drivers: Record<string, Driver> = {
   bun_uring: async () => ours("bun_uring.ts"),
   bun_uring_dedicated: async () => ours("bun_uring_dedicated.ts"),
   bun_uring_borrowed: async () => ours("bun_uring_borrowed.ts"),
-  bun_uring_one_worker: async () => workers(1),
-  bun_uring_two_workers: async () => workers(2),
   raw_epoll: async () => [program("raw_epoll"), anyPort],
   bun_epoll: async () => ours("bun_epoll.ts"),
 };
@@ -169,11 +167,6 @@ function bun(file: string): string[] {
 function ours(file: string): string[] | string {
   if (!existsSync(join(root, "ts/index.ts"))) return "ts/index.ts does not exist";
   return bun(file);
-}
-
-function workers(count: number): string[] | string {
-  const command = ours("bun_uring_workers.ts");
-  return typeof command === "string" ? command : [...command, String(count)];
 }
 
 async function node(): Promise<string[] | string> {
