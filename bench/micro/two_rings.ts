@@ -1,8 +1,8 @@
 // What a second ring in a second Worker costs the first: CPU time per message of each thread, with
 // one of them at work and with both.
 //
-// Each Worker echoes to itself: 32 connections over loopback, 64 bytes in flight on each, so that no
-// load generator stands between. CPU time is the thread's own (/proc/thread-self/schedstat).
+// Each Worker echoes to itself: 32 connections over loopback, 64 bytes in flight on each, so that
+// no load generator stands between. CPU time is the thread's own (/proc/thread-self/schedstat).
 // Rounds with one and with two take turns; ratios are taken between neighbours.
 //
 //   run it   bun bench/micro/two_rings.ts [ROUNDS]
