@@ -9,6 +9,7 @@ const slots = @import("slots.zig");
 const calls = @import("calls.zig");
 const passing = @import("passing.zig");
 const submission = @import("submission.zig");
+const timers = @import("timers.zig");
 const registration = @import("registration.zig");
 const Kernel = @import("kernel.zig").Kernel;
 const linux = @import("kernel.zig").linux;
@@ -46,7 +47,7 @@ pub fn cancel_everything(engine: *Engine, timeout_ms: u32) u32 {
     const deadline = engine.kernel.now_ns() + @as(u64, timeout_ms) * std.time.ns_per_ms;
     // The counter bounds the loop even if waits are interrupted all the time.
     var turns: u32 = 0;
-    while (in_flight(engine) > 0 and engine.fatal == 0 and turns < 10_000) : (turns += 1) {
+    while (unsettled(engine) > 0 and engine.fatal == 0 and turns < 10_000) : (turns += 1) {
         if (engine.kernel.now_ns() >= deadline) break;
         const count = engine.turn(step_ms);
         close_produced(engine, @intCast(@max(count, 0)));
@@ -70,7 +71,12 @@ fn close_produced(engine: *Engine, count: u32) void {
     }
 }
 
+/// What the kernel holds: of timers it has only the time-out for the nearest.
 pub fn in_flight(engine: *const Engine) u32 {
+    return unsettled(engine) - timers.waiting(engine);
+}
+
+fn unsettled(engine: *const Engine) u32 {
     return engine.connections.claimed_count + engine.listeners.claimed_count +
         engine.datagrams.sockets.claimed_count +
         engine.operations.claimed_count + engine.segments.claimed_count +

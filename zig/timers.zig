@@ -111,6 +111,16 @@ pub fn fire(engine: *Engine, slot: u32, at_ns: u64, now_ns: u64) ?u64 {
     return null;
 }
 
+/// How many there are.
+pub fn waiting(engine: *const Engine) u32 {
+    var count = engine.timers.count;
+    const heap = &engine.deadlines.heap;
+    for (heap.entries[0..heap.count]) |*entry| {
+        count += @intFromBool(entry.member >= engine.deadlines.connections);
+    }
+    return count;
+}
+
 /// Milliseconds in which nothing can happen on the ring, because timers are all there is: up to the
 /// nearest of them. 0 if there is anything else, which may happen at any time.
 pub fn quiet_ms(engine: *Engine) i32 {

@@ -136,3 +136,16 @@ test "a ring with nothing but timers is quiet until the nearest" {
     _ = connection;
     try scene.close();
 }
+
+test "a teardown without time leaves the kernel one time-out, not each timer" {
+    const teardown = @import("../teardown.zig");
+    var scene: Scene = try .open(.{});
+    for (0..5) |_| _ = try scene.handle(timers.start(scene.engine, 5000, -1, 0));
+    try scene.turn(0);
+    _ = try scene.handle(timers.start(scene.engine, 5000, -1, 0));
+    try expectEqual(6, timers.waiting(scene.engine));
+    try expectEqual(1, teardown.cancel_everything(scene.engine, 0));
+    try expectEqual(0, teardown.cancel_everything(scene.engine, 1000));
+    try expectEqual(0, timers.waiting(scene.engine));
+    scene.free();
+}
