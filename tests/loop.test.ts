@@ -3,18 +3,25 @@
 // stay on time under load, and an idle process sleeps.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { closeSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { connect, listen, Ring, type Socket } from "../ts/index.ts";
+import { Loop } from "../ts/loop.ts";
 import { answer, program, start } from "./support/child.ts";
+import { eventfd } from "./support/descriptors.ts";
 import { End, pair } from "./support/pair.ts";
-import { turns } from "./support/until.ts";
+import { turns, until } from "./support/until.ts";
 
 // The preload's holds for the first file of a run alone.
 setDefaultTimeout(30_000);
 
 /** More turns than the loop spins: the ring sleeps afterwards. */
 const ASLEEP = 60;
+
+/** Makes an eventfd readable. */
+function add(bell: number): void {
+  writeSync(bell, new Uint8Array(BigUint64Array.of(1n).buffer));
+}
 
 /** Runs `work` from somewhere in Bun's loop, when the ring sleeps. */
 const ORIGINS: Record<string, (work: () => void) => unknown> = {
@@ -242,6 +249,42 @@ describe("Bun's loop", () => {
     expect(messages).toBeGreaterThan(1000);
     expect(ticks).toBeGreaterThan(10);
     expect(medianMs).toBeLessThan(100);
+  });
+
+  test("looks at a ring that sleeps unheard now and then where it must, else never", async () => {
+    const bell = eventfd();
+    /** A ring with nothing to do, of which nobody hears. */
+    const looks = (recheckMs: number) => {
+      const ring = { looks: 0, armed: 0 };
+      const loop = new Loop(
+        {
+          pump: () => (ring.looks++, false),
+          occupy: () => false,
+          accompany: () => false,
+          arm: () => (ring.armed++, false),
+          disarm() {},
+          wake: () => add(bell),
+          wakeFd: bell,
+          busy: false,
+          quiet: 0,
+          openCount: 1,
+          refCount: 1,
+        },
+        recheckMs,
+      );
+      loop.recount();
+      return { ring, loop };
+    };
+    const deaf = looks(5);
+    await until(() => deaf.ring.armed > 5);
+    deaf.loop.close();
+    const sound = looks(0);
+    await until(() => sound.ring.armed === 2); // once more than once: it hears its own test
+    const before = sound.ring.looks;
+    await turns(ASLEEP);
+    expect(sound.ring.looks).toBe(before);
+    sound.loop.close();
+    closeSync(bell);
   });
 
   test("sleeps while nothing happens, as with Bun.listen", async () => {

@@ -55,6 +55,12 @@ const UNWATCHED_POLL_MS = 1;
 const IDLE_SLICES = 8;
 /** Looks for Bun's epoll descriptor: Bun takes the wake fd up within a turn or two. */
 const SEEKS_MAX = 8;
+/**
+ * How often an armed ring is looked at all the same, milliseconds. The kernel looks whether the
+ * signal is on after an atomic, which x86-64 makes a full barrier and arm64 does not: there a
+ * completion can go by unheard.
+ */
+const RECHECK_MS = process.arch === "x64" ? 0 : 1000;
 /** Unref'ed things are looked after this often, in milliseconds. */
 const POLL_MS = 10;
 
@@ -68,6 +74,7 @@ function watch(wakeFd: number) {
 
 export class Loop {
   readonly #ring: Turnable;
+  readonly #recheckMs: number;
   #state: State = "resting";
   #reader: WakeReader | null = null;
   /** A read of the wake fd is under way; it stays so while we spin again. */
@@ -87,8 +94,9 @@ export class Loop {
   #seeks = 0;
   #watching: "untested" | "works" | "fails" = "untested";
 
-  constructor(ring: Turnable) {
+  constructor(ring: Turnable, recheckMs = RECHECK_MS) {
     this.#ring = ring;
+    this.#recheckMs = recheckMs;
   }
 
   /** Work was queued: hand it to the kernel before Bun's loop sleeps. */
@@ -251,6 +259,7 @@ export class Loop {
     } else {
       this.#state = "armed";
       this.#watch();
+      if (this.#recheckMs > 0) this.#startTimer(this.#recheckMs);
     }
   }
 
