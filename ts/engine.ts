@@ -80,7 +80,7 @@ export class Engine implements Turnable {
   /** @internal Things open, and those of them that are ref'ed. */ openCount = 0;
   /** @internal */ refs = 0;
   /** @internal Operations in flight. */ flying = 0;
-  /** @internal Descriptors that operations made and nobody took. */ reclaimed = 0;
+  /** @internal Descriptors that were made or came, and nobody took. */ reclaimed = 0;
   /** @internal See `Receivers`. */ next = 0;
   /** @internal */ count = 0;
   /** @internal */ handled = 0;

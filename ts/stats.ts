@@ -14,7 +14,7 @@ export type RingStats = { readonly [Name in Counter]: number } & {
   readonly cqes_per_enter: number;
   /** Operations in flight. */
   readonly in_flight: number;
-  /** Descriptors that operations made, nobody took, and were closed. */
+  /** Descriptors that operations made, or that came over sockets, nobody took, and were closed. */
   readonly descriptors_reclaimed: number;
   /** Borrowed chunks that `keep` holds, and those that were collected without `release`. */
   readonly chunks_kept: number;

@@ -120,6 +120,7 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
 /// A send has failed. If the peer is gone, what it has sent before comes first.
 pub fn fail(connection: *Connection, engine: *Engine, index: u32, code: i32) void {
     const sending = &connection.sending;
+    if (mutation.is(.drop_unread)) return connection.fail(engine, index, code);
     switch (code) {
         errno.pipe, errno.connreset, errno.timedout, errno.hostunreach, errno.netunreach => {},
         else => return connection.fail(engine, index, code),

@@ -8,8 +8,9 @@ const outcomes = @import("../kernel/simulated/outcomes.zig");
 const Row = outcomes.Row;
 const Column = outcomes.Column;
 
-/// Each cell occurs at least so often in one run of the schedules.
-pub const count_min = 1000;
+/// Each cell occurs at least so often in one run of the schedules. The rarest, a zero-copy message
+/// that is cancelled, does so about a thousand times, more or less with the seed.
+pub const count_min = 500;
 
 const whole_row_absent = std.EnumArray(Row, ?[]const u8).initDefault(@as(?[]const u8, null), .{
     .receive_plain = "the engine receives into provided buffers only",

@@ -20,6 +20,8 @@ pub const Mutation = enum {
     skip_remainder,
     /// What a short send left over is sent after later data.
     delay_remainder,
+    /// A send that fails gives up what the peer has sent before.
+    drop_unread,
     /// Staged blocks are released when their send is submitted, not when it completes.
     release_blocks_early,
     /// A connection's slot is not retired after its last completion.

@@ -10,6 +10,7 @@ const model = @import("model.zig");
 const pattern = @import("pattern.zig");
 const Schedule = @import("schedule.zig").Schedule;
 const peers = simulated.peers;
+const errno = seam.errno;
 
 const Error = error{ Violation, OutOfMemory };
 
@@ -40,6 +41,18 @@ pub fn meet(schedule: *Schedule) Error!void {
         const view = peers.view(&schedule.kernel.network, peer.id) orelse continue;
         if (view.broken or view.reset) peer.broken = true;
     }
+}
+
+/// Whatever broke it: what its peer had sent before came first.
+pub fn on_close(schedule: *Schedule, connection: *model.Connection, result: i32) Error!void {
+    const verdict = &schedule.verdict;
+    try connection.on_close(verdict, result);
+    const broke = result == errno.pipe or result == errno.connreset;
+    // Or nobody wanted it.
+    if (!broke or connection.shut != null or connection.receives_less) return;
+    const peer = connection.peer orelse return;
+    const unread = peers.unread(&schedule.kernel.network, peer.id);
+    if (unread > 0) return verdict.violation("{d} bytes were never read", .{unread});
 }
 
 /// The peer of a connection that has just opened.

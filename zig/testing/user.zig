@@ -436,7 +436,7 @@ pub fn on_record(schedule: *Schedule, record: *const abi.Record, peer: ?*model.P
             record.extra,
             schedule.kernel.clock.now,
         ),
-        .close => try (try find(schedule, record)).on_close(verdict, record.result),
+        .close => try peer_side.on_close(schedule, try find(schedule, record), record.result),
         .connect_failed => {
             const connection = try find(schedule, record);
             if (connection.stage != .connecting) {

@@ -56,6 +56,12 @@ pub fn of_descriptor(network: *Network, fd: i32) ?u32 {
     return if (peer == none) null else network.peers[peer].id;
 }
 
+/// Bytes that the engine's end has not read, also when it is gone.
+pub fn unread(network: *const Network, id: u32) usize {
+    const peer = &network.peers[id % network.peers.len];
+    return if (peer.id == id) peer.to_engine.len else 0;
+}
+
 /// Null once the connection is over on both ends.
 pub fn view(network: *Network, id: u32) ?View {
     const peer = &network.peers[find(network, id) orelse return null];
