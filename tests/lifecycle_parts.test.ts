@@ -1,5 +1,5 @@
 // The life-cycle matrices of what hangs on a ring: buffers, pools, registrations and their handles,
-// watches, batches. Every public method in every state, as in lifecycle.test.ts.
+// watches, intervals, batches. Every public method in every state, as in lifecycle.test.ts.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openSync } from "node:fs";
@@ -12,6 +12,7 @@ import {
   type Batch,
   type BufferRegistration,
   type FileRegistration,
+  type Interval,
   type PooledBuffer,
   type Watch,
 } from "../ts/index.ts";
@@ -297,6 +298,38 @@ const WATCHES: Matrix<Watch<null>> = {
   },
 };
 
+const INTERVALS: Matrix<Interval> = {
+  name: "an interval that goes on, cancelled, of a closed ring",
+  internal: [],
+  states: {
+    pending: (ring) => ({ held: ring.interval(60_000) }),
+    cancelled: async (ring) => {
+      const interval = ring.interval(60_000);
+      interval.cancel();
+      await ring.drain();
+      return { held: interval };
+    },
+    closed: async (ring) => {
+      const interval = ring.interval(60_000);
+      await closedRing(ring);
+      return { held: interval };
+    },
+  },
+  rows: {
+    pending: [(one) => one.pending, "true", "false", "false"],
+    cancel: [(one) => one.cancel(), "true", "false", "false"],
+    ref: [(one) => one.ref() === one, "true", "true", "true"],
+    unref: [(one) => one.unref() === one, "true", "true", "true"],
+    hasRef: [(one) => one.unref().hasRef(), "false", "false", "false"],
+    "Symbol(Symbol.asyncIterator)": [
+      (one) => one[Symbol.asyncIterator](), "object", "object", "object",
+    ],
+    "Symbol(Symbol.dispose)": [
+      (one) => one[Symbol.dispose](), "undefined", "undefined", "undefined",
+    ],
+  },
+};
+
 const BATCHES: Matrix<Batch> = {
   name: "a batch that is pending, over, of a closed ring",
   internal: [],
@@ -323,7 +356,7 @@ const BATCHES: Matrix<Batch> = {
   },
 };
 
-const ALL = [POOLED, POOLS, BUFFERS, BUFFER, FILES, FILE, WATCHES, BATCHES];
+const ALL = [POOLED, POOLS, BUFFERS, BUFFER, FILES, FILE, WATCHES, INTERVALS, BATCHES];
 
 describe.each(ALL as unknown as Matrix<object>[])(
   "$name:",
