@@ -55,6 +55,12 @@ describe("the first signal", () => {
     expect(await server.child.stderr.text()).toBe("");
   });
 
+  test("ends a server that has not begun", async () => {
+    await using server = await serving(["20000", "stuck"]);
+    server.child.kill("SIGTERM");
+    expect([await server.child.exited, server.child.signalCode]).toEqual([0, null]);
+  });
+
   test("does not wait longer than the limit", async () => {
     await using server = await serving(["10"]);
     using client = await Client.connect(server);
