@@ -10,6 +10,7 @@ import { rejected } from "./support/operations.ts";
 import { End, pair } from "./support/pair.ts";
 import {
   boundSocket,
+  endOfPair,
   freshSocket,
   silentPort,
   SOCK_DGRAM,
@@ -343,7 +344,7 @@ describe("a descriptor", () => {
   const refused: [string, () => number, string][] = [
     ["that is not open", () => 9999, "EBADF"],
     ["of a file", () => openSync("/dev/null", "r"), "ENOTSOCK"],
-    ["of a datagram socket", () => socketPair(SOCK_DGRAM | SOCK_NONBLOCK)[0], "EINVAL"],
+    ["of a datagram socket", () => endOfPair(SOCK_DGRAM | SOCK_NONBLOCK), "EINVAL"],
     ["that is not connected", () => freshSocket(SOCK_STREAM | SOCK_NONBLOCK), "ENOTCONN"],
   ];
   test.each(refused)("%s is refused and stays the caller's", async (_what, make, code) => {

@@ -1,8 +1,8 @@
 // The life-cycle matrices of what hangs on a ring: buffers, pools, registrations and their handles,
 // watches, intervals, batches. Every public method in every state, as in lifecycle.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { openSync } from "node:fs";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, openSync } from "node:fs";
 import {
   BufferPool,
   prepare,
@@ -20,6 +20,18 @@ import { expectRows, outcomeOf, type Matrix } from "./support/matrix.ts";
 import { pipe } from "./support/operations.ts";
 
 setDefaultTimeout(30_000);
+
+/** Descriptors that calls of a matrix name, for as long as its file runs. */
+const descriptors: number[] = [];
+
+function opened(fd: number): number {
+  descriptors.push(fd);
+  return fd;
+}
+
+const openPipe = () => opened(pipe().fd);
+
+afterAll(() => descriptors.forEach((fd) => closeSync(fd)));
 
 const closedRing = async (ring: Ring) => {
   await ring.close({ cancel: true });
@@ -42,7 +54,7 @@ const POOLED: Matrix<PooledBuffer> = {
     held: (ring) => ({ held: pooled(ring) }),
     flying: (ring) => {
       const buffer = pooled(ring);
-      ring.read(pipe().fd, buffer);
+      ring.read(openPipe(), buffer);
       return { held: buffer };
     },
     released: (ring) => {
@@ -98,7 +110,7 @@ const shared = () => new SharedArrayBuffer(64);
 /** A registered buffer that an operation has. */
 function flyingBuffer(ring: Ring): RegisteredBuffer {
   const buffer = found(ring.buffers.register([shared()])[0]);
-  ring.read(pipe().fd, buffer);
+  ring.read(openPipe(), buffer);
   ring.submit();
   return buffer;
 }
@@ -184,7 +196,7 @@ const BUFFER: Matrix<RegisteredBuffer> = {
 
 /** A registered file that an operation has. */
 function flyingFile(ring: Ring): RegisteredFile {
-  const file = found(ring.files.register([pipe().fd])[0]);
+  const file = found(ring.files.register([openPipe()])[0]);
   ring.read(file, new Uint8Array(1));
   ring.submit();
   return file;
@@ -196,7 +208,7 @@ const FILES: Matrix<FileRegistration> = {
   states: {
     unregistered: (ring) => ({ held: ring.files }),
     registered: (ring) => {
-      ring.files.register([pipe().fd]);
+      ring.files.register([openPipe()]);
       return { held: ring.files };
     },
     draining: (ring) => {
@@ -205,7 +217,7 @@ const FILES: Matrix<FileRegistration> = {
       return { held: ring.files };
     },
     closed: async (ring) => {
-      ring.files.register([pipe().fd]);
+      ring.files.register([openPipe()]);
       await closedRing(ring);
       return { held: ring.files };
     },
@@ -236,7 +248,7 @@ const FILE: Matrix<RegisteredFile> = {
   internal: ["assertRegistered"],
   further: ["index", "fd", "read from it", "another ring's"],
   states: {
-    registered: (ring) => ({ held: found(ring.files.register([pipe().fd])[0]) }),
+    registered: (ring) => ({ held: found(ring.files.register([openPipe()])[0]) }),
     flying: (ring) => ({ held: flyingFile(ring) }),
     draining: (ring) => {
       const file = flyingFile(ring);
@@ -244,12 +256,12 @@ const FILE: Matrix<RegisteredFile> = {
       return { held: file };
     },
     void: (ring) => {
-      const [file] = ring.files.register([pipe().fd]);
+      const [file] = ring.files.register([openPipe()]);
       ring.files.requestUnregister();
       return { held: found(file) };
     },
     closed: async (ring) => {
-      const [file] = ring.files.register([pipe().fd]);
+      const [file] = ring.files.register([openPipe()]);
       await closedRing(ring);
       return { held: found(file) };
     },
@@ -270,7 +282,7 @@ const FILE: Matrix<RegisteredFile> = {
 
 // Watches and batches ---------------------------------------------------------------------------
 
-const watch = (ring: Ring) => ring.watch(pipe().fd, "read", null, () => {});
+const watch = (ring: Ring) => ring.watch(openPipe(), "read", null, () => {});
 
 const WATCHES: Matrix<Watch<null>> = {
   name: "a watch that is active, removed, of a closed ring",
@@ -385,7 +397,7 @@ test("a pool of a closed ring takes its buffers back all the same", async () => 
   const ring = new Ring();
   const pool = new BufferPool({ ring, size: 64, count: 1 });
   const buffer = pool.acquire();
-  ring.read(openSync("/dev/zero", "r"), found(buffer));
+  ring.read(opened(openSync("/dev/zero", "r")), found(buffer));
   await ring.close({ cancel: true });
   buffer?.release();
   expect(pool.stats).toMatchObject({ free: 1, inFlight: 0 });

@@ -10,7 +10,7 @@ import { connect, listen, type Listener, type Socket } from "../ts/index.ts";
 import { linkOf } from "./support/descriptors.ts";
 import { thrown } from "./support/operations.ts";
 import { boundSocket, freshSocket, SOCK_DGRAM, SOCK_STREAM } from "./support/raw_socket.ts";
-import { socketPair } from "./support/raw_socket.ts";
+import { endOfPair } from "./support/raw_socket.ts";
 import { until } from "./support/until.ts";
 
 setDefaultTimeout(30_000);
@@ -44,7 +44,7 @@ describe("a descriptor", () => {
   const refused: [string, () => number, string][] = [
     ["that is not open", () => 9999, "EBADF"],
     ["of a datagram socket", () => boundSocket(SOCK_DGRAM).fd, "EOPNOTSUPP"],
-    ["that is connected", () => socketPair()[0], "EINVAL"],
+    ["that is connected", () => endOfPair(), "EINVAL"],
   ];
   test.each(refused)("%s is refused and stays the caller's", (_what, make, code) => {
     const fd = make();

@@ -61,14 +61,17 @@ const ORIGINS: Record<string, (work: () => void) => unknown> = {
     port2.postMessage("go");
   },
   async "a handler of Bun.listen"(work) {
-    const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: work } });
+    const data = () => {
+      work();
+      server.stop(true);
+    };
+    const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data } });
     const client = await Bun.connect({
       hostname: "127.0.0.1",
       port: server.port,
       socket: { data() {} },
     });
     client.write("go");
-    return () => server.stop(true);
   },
 };
 

@@ -88,7 +88,8 @@ describe("a token", () => {
   });
 
   test("of no ring is refused", async () => {
-    const { token } = new Ring();
+    await using ring = new Ring();
+    const { token } = ring;
     const closed = new Ring();
     const { id } = closed.token;
     await closed.close();

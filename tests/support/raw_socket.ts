@@ -57,6 +57,13 @@ export function socketPair(kind = SOCK_STREAM): [number, number] {
   return [fds[0] as number, fds[1] as number];
 }
 
+/** A socket that is connected, to one that is closed. */
+export function endOfPair(kind = SOCK_STREAM): number {
+  const [end, other] = socketPair(kind);
+  closeSync(other);
+  return end;
+}
+
 /** A port whose queue is full, of which nobody accepts: connecting to it gets no answer. */
 export function silentPort(): { port: number } & Disposable {
   const { fd, port } = boundSocket(SOCK_STREAM);

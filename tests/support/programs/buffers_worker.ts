@@ -1,7 +1,7 @@
 // A Worker that moves bytes with every kind of buffer: posts what it read. In a Worker only native
 // memory is used in place; the results are the same.
 
-import { openSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { BufferPool, Ring } from "../../../ts/index.ts";
 
 declare const self: Worker;
@@ -27,4 +27,5 @@ self.onmessage = async ({ data }) => {
     pooled,
     written: written.bytes,
   });
+  closeSync(fd);
 };
