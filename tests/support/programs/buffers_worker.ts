@@ -19,6 +19,7 @@ self.onmessage = async ({ data }) => {
   await ring.read(fd, buffer, { at: 5 });
   const pooled = text(buffer.bytes);
   const written = await ring.write(fd, new Uint8Array(Buffer.from("abc")).buffer, { at: 0 });
+  closeSync(fd);
   self.postMessage({
     main: Bun.isMainThread,
     moved: text(moved.buffer),
@@ -27,5 +28,4 @@ self.onmessage = async ({ data }) => {
     pooled,
     written: written.bytes,
   });
-  closeSync(fd);
 };
