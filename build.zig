@@ -81,6 +81,8 @@ fn add_tests(modules: Modules) void {
     run.stdio = .inherit;
     if (b.args) |arguments| run.addArgs(arguments);
     b.step("test", "Run the unit tests; -- [--seed=N] [part of a name]").dependOn(&run.step);
+    const kept = b.addInstallArtifact(tests, .{ .dest_sub_path = "tests" });
+    b.step("install-tests", "Keep the unit tests as zig-out/bin/tests").dependOn(&kept.step);
 }
 
 /// The schedules for as long as one likes, at the speed that the library has.
