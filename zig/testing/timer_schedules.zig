@@ -47,7 +47,7 @@ const ends_of_one = 10_000;
 const ends_all = 400_000;
 /// Under valgrind, where they look for memory.
 const ends_watched = 30_000;
-const count_min = 5000;
+const count_min = 2000;
 
 test "timers end once each, in order and never early, whatever is cancelled" {
     var summary: Summary = .{};
