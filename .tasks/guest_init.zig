@@ -8,7 +8,10 @@ const linux = std.os.linux;
 
 pub fn main(init: std.process.Init.Minimal) void {
     for ([_][2][*:0]const u8{
-        .{ "proc", "/proc" },     .{ "sysfs", "/sys" }, .{ "devtmpfs", "/dev" }, .{ "tmpfs", "/tmp" },
+        .{ "proc", "/proc" },
+        .{ "sysfs", "/sys" },
+        .{ "devtmpfs", "/dev" },
+        .{ "tmpfs", "/tmp" },
         .{ "tmpfs", "/dev/shm" },
     }) |mount| {
         _ = linux.mkdir(mount[1], 0o755);

@@ -144,8 +144,8 @@ function writeImage() {
   }
   image.copy(inTree("zig-out/bin/tests"), "/bin/native");
   image.copy(inTree("zig-out/lib/libbun_uring.so"), "/tree/zig-out/lib/libbun_uring.so");
-  for (const name of ["ts", "tests", "examples", "bench"]) image.copy(inTree(name), `/tree/${name}`);
-  for (const name of ["package.json", "bunfig.toml", "tsconfig.json"]) {
+  const folders = ["ts", "tests", "examples", "bench"];
+  for (const name of [...folders, "package.json", "bunfig.toml", "tsconfig.json"]) {
     image.copy(inTree(name), `/tree/${name}`);
   }
   image.copy(inTree(".tasks/guest.mjs"), "/guest.mjs");

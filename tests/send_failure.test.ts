@@ -169,3 +169,15 @@ test("what is forwarded from a socket whose sends fail arrives", async () => {
   expect(told.bytes.equals(bytes)).toBe(true);
   second.server.terminate();
 });
+
+test("who is paused until a drain that helps no more is closed soon after a reset", async () => {
+  await using ring = new Ring();
+  const told = new Told();
+  const { client, server } = await pair(ring, "tcp", told);
+  client.pause();
+  while (server.write(Buffer.alloc(1 << 16)) > 0) await turns(ring, 1);
+  await gone(client, "reset");
+  await until(() => told.events.includes("close"));
+  expect(told.events).toEqual(["drain", "close"]);
+  expect([told.code, server.readyState]).toEqual(["ECONNRESET", -1]);
+});

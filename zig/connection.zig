@@ -225,11 +225,12 @@ pub const Connection = struct {
         if (connection.stage == .open) engine.kernel.shut(connection.fd, .receiving);
     }
 
-    /// Only an open connection's deadline is the user's.
+    /// Only an open connection's deadline is the user's, and not if it waits for its reader.
     pub fn set_timeout(connection: *Connection, engine: *Engine, index: u32, timeout_ms: u32) i32 {
         if (connection.stage != .open) return errno.notconn;
         connection.deadline.sequence +%= 1;
         const is_users = connection.shut == .none or connection.shut == .end;
+        if (connection.sending.awaits_reader) return 0;
         if (is_users) engine.deadlines.set(engine, index, timeout_ms);
         return 0;
     }
@@ -276,6 +277,9 @@ pub const Connection = struct {
             .closing => return,
             .connecting => {},
             .open => if (!is_closing) {
+                if (connection.sending.awaits_reader) {
+                    return sending.on_deadline(connection, engine, index);
+                }
                 return engine.record(.timeout, index, 0, 0, connection.deadline.sequence);
             },
         }

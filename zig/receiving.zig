@@ -15,6 +15,7 @@ const buffer_ring = @import("buffer_ring.zig");
 const forwarding = @import("forwarding.zig");
 const passing = @import("passing.zig");
 const proxied = @import("proxied.zig");
+const sending = @import("sending.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
 const BufferRing = buffer_ring.BufferRing;
@@ -227,6 +228,7 @@ fn share_bytes(engine: *const Engine) u32 {
 pub fn pause(connection: *Connection, engine: *Engine, index: u32, paused: bool) void {
     if (connection.receiving.paused == paused) return;
     connection.receiving.paused = paused;
+    if (!paused) sending.reader_is_back(connection, engine, index);
     engine.mark(index);
 }
 

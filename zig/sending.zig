@@ -27,6 +27,11 @@ const none = segments.none;
 /// below, one more system call costs more than the copy into a staging block.
 const send_now_min = 4 * staging.block_size;
 
+/// How long what was received waits for a reader that is paused when nothing more can be sent;
+/// after a reset nobody can count on it.
+const reader_ms = 10_000;
+pub const reader_reset_ms = 1000;
+
 /// no ──a caller asks──▶ wanted ──advance──▶ asked ──its CQE, missed──▶ wanted
 pub const Cancel = enum(u8) { no, wanted, asked };
 
@@ -52,6 +57,8 @@ pub const Sending = struct {
     copies: bool = false,
     /// Why nothing more can be sent, negative: the peer is gone. What it sent before is received.
     broken: i32 = 0,
+    /// Who is paused then is waited for, but not for ever: the deadline is that of the wait.
+    awaits_reader: bool = false,
     cancel: Cancel = .no,
     cancel_tries: u8 = 0,
     /// The block that holds the message header and iovecs of the send in flight.
@@ -137,8 +144,25 @@ fn advance_broken(connection: *Connection, engine: *Engine, index: u32) void {
     if (sending.wants_drain) engine.starved.push(&engine.connections, index);
     const received = connection.receiving.ended and !connection.receiving.paused and
         connection.forwarding.stage != .ending;
-    if (!received and !receiving.is_given_up(connection)) return;
-    connection.fail(engine, index, sending.broken);
+    if (received or receiving.is_given_up(connection)) {
+        return connection.fail(engine, index, sending.broken);
+    }
+    if (!connection.receiving.paused or sending.awaits_reader) return;
+    sending.awaits_reader = true;
+    const is_reset = sending.broken != errno.pipe;
+    engine.deadlines.set(engine, index, if (is_reset) reader_reset_ms else reader_ms);
+}
+
+pub fn reader_is_back(connection: *Connection, engine: *Engine, index: u32) void {
+    if (!connection.sending.awaits_reader) return;
+    connection.sending.awaits_reader = false;
+    engine.deadlines.set(engine, index, 0);
+}
+
+/// It may have been paused for a `drain` that brought nothing: then nobody will resume it.
+pub fn on_deadline(connection: *Connection, engine: *Engine, index: u32) void {
+    connection.sending.awaits_reader = false;
+    if (connection.receiving.paused) connection.fail(engine, index, connection.sending.broken);
 }
 
 /// Everything that is staged, as far as one message holds it.

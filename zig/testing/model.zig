@@ -9,6 +9,7 @@ const std = @import("std");
 const abi = @import("../abi.zig");
 const seam = @import("../kernel.zig");
 const pattern = @import("pattern.zig");
+const sending = @import("../sending.zig");
 const Send = @import("sends.zig").Send;
 const Stream = @import("stream.zig").Stream;
 const errno = seam.errno;
@@ -46,6 +47,9 @@ pub const Connection = struct {
     refused_first: ?u64 = null,
     refused_last: u64 = 0,
     paused: bool = false,
+    /// Since when; and it was so long enough to be given up if its peer was gone.
+    paused_ns: u64 = 0,
+    kept_waiting: bool = false,
     /// Paused, and the receive has ended: nothing may arrive.
     silent: bool = false,
     shut: ?abi.Shut = null,
@@ -177,6 +181,16 @@ pub const Connection = struct {
                 !connection.breaking or connection.close_limited,
             .none, .over => false,
         };
+    }
+
+    pub fn pause(connection: *Connection, paused: bool, now_ns: u64) void {
+        if (connection.paused) {
+            const waited_ms = (now_ns - connection.paused_ns) / std.time.ns_per_ms;
+            if (waited_ms >= sending.reader_reset_ms) connection.kept_waiting = true;
+        } else {
+            connection.paused_ns = now_ns;
+        }
+        connection.paused = paused;
     }
 
     pub fn on_close(connection: *Connection, verdict: *Verdict, result: i32) Failure!void {

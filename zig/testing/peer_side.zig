@@ -50,6 +50,9 @@ pub fn on_close(schedule: *Schedule, connection: *model.Connection, result: i32)
     const broke = result == errno.pipe or result == errno.connreset;
     // Or nobody wanted it.
     if (!broke or connection.shut != null or connection.receives_less) return;
+    // Or nobody was there to receive it.
+    connection.pause(connection.paused, schedule.engine.kernel.now_ns());
+    if (connection.kept_waiting) return;
     const peer = connection.peer orelse return;
     const unread = peers.unread(&schedule.kernel.network, peer.id);
     if (unread > 0) return verdict.violation("{d} bytes were never read", .{unread});

@@ -148,3 +148,30 @@ test "a writer that was refused behind a send that is cancelled hears of room" {
     try expectEqual(@as(usize, 0), stream.len);
     try scene.close();
 }
+
+test "what was received waits for a paused reader, after a reset not for long" {
+    for ([_]bool{ true, false }) |resets| {
+        var scene: Scene = try .open(.{ .seed = std.testing.random_seed });
+        var stream: Stream = try .open(&scene);
+        const handle = stream.connection.handle;
+        const network = &scene.kernel.network;
+        const engine = scene.engine;
+        try expectEqual(0, calls.connection_pause(engine, handle.index, handle.generation, 1));
+        try stream.turns(4);
+        if (resets) peers.reset(network, stream.connection.peer) else {
+            peers.close(network, stream.connection.peer);
+        }
+        const from_ms = scene.engine.kernel.now_ns() / std.time.ns_per_ms;
+        for (0..10_000) |_| {
+            if (scene.seen(.close) > 0) break;
+            _ = stream.write("x"); // the peer is gone: the first or the second fails
+            try scene.turn(10);
+        }
+        const waited_ms = scene.engine.kernel.now_ns() / std.time.ns_per_ms - from_ms;
+        const code = scene.last(.close).?.result;
+        if (resets) try expectEqual(errno.connreset, code) else try expectEqual(errno.pipe, code);
+        const least_ms: u64 = if (resets) 900 else 9_000;
+        try expect(waited_ms >= least_ms and waited_ms < least_ms * 3 / 2);
+        try scene.close();
+    }
+}

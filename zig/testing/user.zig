@@ -341,7 +341,7 @@ fn pause_one(
     connection: *model.Connection,
     paused: bool,
 ) void {
-    connection.paused = paused;
+    connection.pause(paused, schedule.engine.kernel.now_ns());
     connection.silent = false;
     const word = @intFromBool(paused);
     _ = calls.connection_pause(schedule.engine, index, connection.generation, word);
