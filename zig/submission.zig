@@ -252,7 +252,14 @@ fn result_of(self: *const Operation, result: i32) i32 {
     if (self.cancelled and mutation.is(.hide_success)) return errno.canceled;
     if (ended and self.timed_out and !mutation.is(.hide_timeout)) return errno.timedout;
     if (ended and self.cancelled) return errno.canceled;
+    if (result == errno.canceled and is_cancelled_by_time(self)) return errno.timedout;
     return if (restarts) errno.intr else result;
+}
+
+/// Nobody else has cancelled it: its LINK_TIMEOUT did, whose own CQE comes after that of what a
+/// worker waited in (seen on 6.1, where reads of pipes do). In a chain it may have been the break.
+fn is_cancelled_by_time(self: *const Operation) bool {
+    return self.timed and !self.cancelled and !self.follows and !mutation.is(.hide_timeout);
 }
 
 fn count_bytes(self: *const Operation, engine: *Engine, bytes: i32) void {
