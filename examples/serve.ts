@@ -48,10 +48,10 @@ export default function store({ id }: ServiceContext): Service<Session> {
 }
 
 if (isMainThread) {
-  const text = { type: "string" } as const;
-  const { values } = parseArgs({ options: { port: text, workers: text } });
-  const [activated] = listenFds(); // from systemd, if it has started us
   try {
+    const text = { type: "string" } as const;
+    const { values } = parseArgs({ options: { port: text, workers: text } });
+    const [activated] = listenFds(); // from systemd, if it has started us
     const server = await serve({
       module: import.meta.url,
       ...(activated ?? { hostname: "127.0.0.1", port: Number(values.port ?? 7001) }),

@@ -161,6 +161,14 @@ describe.each(DISTRIBUTIONS)("a place, %s:", (distribution) => {
     expect(free.port).toBe(port);
   });
 
+  test("the port is shared with who wants it, too", async () => {
+    await using one = await serveEcho({ distribution, workers: 1, reusePort: true });
+    const port = one.port ?? 0;
+    await using two = await serveEcho({ distribution, workers: 1, reusePort: true, port });
+    expect(two.port).toBe(port);
+    expect(await ask(two, "hello")).toBe("hello");
+  });
+
   test("a module that cannot begin makes it reject, and nothing stays behind", async () => {
     const path = join(folder, `refuses-${distribution}.ts`);
     const port = await freePort();
@@ -245,6 +253,8 @@ describe("serve refuses", () => {
     ["distribution", { module: echoService, unix: "/x", distribution: "reuse-port" }],
     ["backlog", { ...good, backlog: 0 }],
     ["ipv6Only", { ...good, ipv6Only: 1 }],
+    ["reusePort", { ...good, reusePort: 1 }],
+    ["reusePort", { module: echoService, unix: "/x", reusePort: true }],
     ["stopTimeout", { ...good, stopTimeout: -1 }],
     ["restartDelay", { ...good, restartDelay: 0 }],
     ["signals", { ...good, signals: "SIGINT" }],
@@ -264,6 +274,11 @@ describe("serve refuses", () => {
     using taken = listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     for (const distribution of DISTRIBUTIONS) {
       const options = { distribution, port: taken.port };
+      await expect(serveEcho(options)).rejects.toMatchObject({ code: "EADDRINUSE" });
+    }
+    await using first = await serveEcho({ workers: 1 });
+    for (const distribution of DISTRIBUTIONS) {
+      const options = { distribution, port: first.port ?? 0 };
       await expect(serveEcho(options)).rejects.toMatchObject({ code: "EADDRINUSE" });
     }
     await expect(serveEcho({ fd: 0x7fff_ffff })).rejects.toMatchObject({ code: "EBADF" });

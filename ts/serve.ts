@@ -43,6 +43,8 @@ export interface ServeOptions extends PlaceOptions {
   backlog?: number;
   /** An IPv6 server takes no IPv4 connections: IPV6_V6ONLY. */
   ipv6Only?: boolean;
+  /** Other processes of the same user may listen on the port, too: for a restart without a gap. */
+  reusePort?: boolean;
   /** For each Worker's ring. Default: those of `new Ring()`. */
   ringOptions?: WorkerRingOptions;
   /** Cloned, for the module's function. */
@@ -90,6 +92,7 @@ interface Plan {
   readonly workers: number;
   readonly backlog: number;
   readonly ipv6Only: boolean;
+  readonly reusePort: boolean;
   readonly stopTimeout: number;
   readonly restartDelay: number;
   readonly signals: readonly NodeJS.Signals[];
@@ -113,10 +116,19 @@ function readPlan(options: ServeOptions): Plan {
     workers: integer("workers", 1, WORKERS_MAX, Math.min(availableParallelism(), WORKERS_MAX)),
     backlog: integer("backlog", 1, 65535, BACKLOG),
     ipv6Only: checkBoolean("serve", "ipv6Only", options.ipv6Only ?? false),
+    reusePort: readSharing(options.reusePort, place),
     stopTimeout: integer("stopTimeout", 0, 0x7fff_0000, STOP_TIMEOUT_MS),
     restartDelay: integer("restartDelay", 1, 60_000, RESTART_DELAY_MS),
     signals: readSignals(options.signals),
   };
+}
+
+function readSharing(given: unknown, place: Place): boolean {
+  const reusePort = checkBoolean("serve", "reusePort", given ?? false);
+  const hasPort = place.unix === null && place.fd === null;
+  if (hasPort || !reusePort) return reusePort;
+  const message = `serve on ${place.text}: only a port can be shared, by \`reusePort\``;
+  throw new UringError("EINVAL", "serve", message);
 }
 
 function readDistribution(given: unknown, place: Place): Distribution {
@@ -137,7 +149,7 @@ async function open(options: ServeOptions, plan: Plan): Promise<Server> {
   let bound: BoundPlace | null = null;
   try {
     const own = plan.distribution === "reuse-port";
-    bound = await bindPlace(ring, plan.place, own ? 0 : plan.backlog, plan.ipv6Only);
+    bound = await bindPlace(ring, plan.place, { ...plan, backlog: own ? 0 : plan.backlog });
     const server = new Server(options, plan, ring, bound);
     await server.begin();
     return server;

@@ -36,20 +36,31 @@ export class BoundPlace {
   }
 }
 
-/** `backlog`: 0 where Workers listen themselves. */
+export interface PlaceSharing {
+  /** 0 where Workers listen themselves. */
+  readonly backlog: number;
+  readonly ipv6Only: boolean;
+  /** Other processes may listen there, too. */
+  readonly reusePort: boolean;
+}
+
 export async function bindPlace(
   ring: Ring,
   place: Place,
-  backlog: number,
-  ipv6Only: boolean,
+  { backlog, ipv6Only, reusePort }: PlaceSharing,
 ): Promise<BoundPlace> {
   if (place.fd !== null) return adopt(ring, place.fd, backlog);
-  const record = writeAddress(bindAddress(place));
-  const flags = (backlog === 0 ? 1 << ListenFlag.reuse_port : 0) |
-    (ipv6Only ? 1 << ListenFlag.ipv6_only : 0);
-  const fd = native.bu_socket_bind(ring.handle, record, backlog, flags);
-  if (fd < 0) throw resultError(fd, "serve", `on ${place.text}`, "submission");
-  return new BoundPlace(fd, readWrittenAddress(record), place.unix);
+  const only = ipv6Only ? 1 << ListenFlag.ipv6_only : 0;
+  const shared = only | (1 << ListenFlag.reuse_port);
+  const bind = (flags: number): BoundPlace => {
+    const record = writeAddress(bindAddress(place));
+    const fd = native.bu_socket_bind(ring.handle, record, backlog, flags);
+    if (fd < 0) throw resultError(fd, "serve", `on ${place.text}`, "submission");
+    return new BoundPlace(fd, readWrittenAddress(record), place.unix);
+  };
+  // Workers have to share the port, with others not by mistake: who does not share shows them.
+  if (backlog === 0 && !reusePort) bind(only).close();
+  return bind(backlog === 0 || reusePort ? shared : only);
 }
 
 async function adopt(ring: Ring, fd: number, backlog: number): Promise<BoundPlace> {
