@@ -32,7 +32,7 @@ const folder = mkdtempSync(join(tmpdir(), "bun-uring-fuzz-"));
 process.chdir(folder); // names without a folder are its own
 const things: object[] = [];
 /** All of them: one that is forgotten lives on as long as something of it is open. */
-const rings = new Set<library.Ring>([Ring.default]);
+const rings = new Set<library.Ring>();
 const log = openSync(journal, "a");
 const counts = { calls: 0, threw: 0, returned: 0, rejected: 0, uncaught: 0 };
 /** Errors that are no answer to a wrong call: slips of the library's own. */
@@ -174,13 +174,13 @@ async function step(): Promise<void> {
 function owned(): string[] {
   const links = descriptors().map((fd) => linkOf(fd) ?? "");
   const maps = mappings().map(({ name }) => name);
-  return [...links, ...maps].filter((name) => /io_uring|socket:/.test(name));
+  return [...links, ...maps].filter((name) => /io_uring|eventpoll|timerfd|socket:/.test(name));
 }
 
 /** Everything is closed; then the kernel must have nothing of it any more. */
 async function end(): Promise<void> {
   note("the end");
-  rings.add(Ring.default); // another one than at first, if that was closed
+  rings.add(Ring.default); // what names no ring is on it
   things.length = 0;
   // One that is closing already may reject with a list of what was pending.
   await Promise.allSettled([...rings].map((ring) => ring.close({ cancel: true })));
@@ -197,7 +197,7 @@ try {
   for (let i = 0; i < Number(calls); i++) await step();
   await end();
 } catch (error) {
-  console.error(error, owned());
+  console.error(error, owned(), `from ${before}`);
   process.exit(1);
 } finally {
   rmSync(folder, { recursive: true });
