@@ -5,10 +5,11 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runLoad, startServer } from "../children.ts";
+import { startServer } from "../children.ts";
 import type { BesideReport } from "../drivers/beside.ts";
+import { measureLoad, type Sample as LoadSample } from "../measured_load.ts";
 import type { Options } from "../options.ts";
-import { program, root } from "../programs.ts";
+import { root } from "../programs.ts";
 import { median, medianRatio, quantile, rotated } from "../statistics.ts";
 import { table } from "../table.ts";
 
@@ -80,16 +81,13 @@ async function measure(
     const path = join(folder, "report.json");
     const driver = join(root, "bench/drivers/beside.ts");
     const server = await startServer([process.execPath, driver, "0", name, neighbour, path]);
-    let text: string;
+    let load: LoadSample;
     try {
-      const numbers = [server.port, connections, options.size[0] ?? 64, 1, options.seconds];
-      numbers.push(options.warmup, options.rate, server.pid);
-      text = await runLoad([program("load"), "127.0.0.1", ...numbers.map(String)]);
+      const cell = { connections, size: options.size[0] ?? 64, depth: 1 };
+      load = await measureLoad(name, server, cell, options);
     } finally {
       await server.stop("SIGTERM");
     }
-    const load = JSON.parse(text) as { messages: number; seconds: number; errors: number };
-    if (load.errors > 0) throw new Error(`${name}: ${load.errors} errors in the echo`);
     const report = JSON.parse(readFileSync(path, "utf8")) as BesideReport;
     return sample(report, load, options);
   } finally {
@@ -100,7 +98,7 @@ async function measure(
 /** What was done in the last `seconds` of the load's run. */
 function sample(
   report: BesideReport,
-  load: { messages: number; seconds: number },
+  load: LoadSample,
   options: Options,
 ): Sample {
   const end = report.marks.at(-1);
@@ -112,6 +110,6 @@ function sample(
     rate: (end.count - start.count) / ((end.at - start.at) / 1000),
     p50: late.length === 0 ? 0 : median(late),
     p99: late.length === 0 ? 0 : quantile(late, 0.99),
-    messages: load.messages / load.seconds,
+    messages: load.messagesPerSecond,
   };
 }

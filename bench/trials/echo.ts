@@ -4,40 +4,15 @@
 // a round the drivers take turns, and the order rotates from round to round. Called by run.ts.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { cores, runLoad, startServer } from "../children.ts";
+import { cores, startServer } from "../children.ts";
+import { measureLoad, type Cell, type Sample } from "../measured_load.ts";
 import type { Options } from "../options.ts";
 import { program, root, stripped } from "../programs.ts";
 import { median, medianRatio, minimum, rotated } from "../statistics.ts";
 import { table } from "../table.ts";
 
-/** What the load generator prints. */
-interface LoadReport {
-  messages: number;
-  seconds: number;
-  bytes: number;
-  p50_us: number;
-  p99_us: number;
-  max_us: number;
-  errors: number;
-  server_cpu_us: number | null;
-}
-
 /** The command, port included, for messages of this size, or the reason why it cannot run here. */
 type Driver = (size: number) => Promise<string[] | string>;
-
-interface Cell {
-  connections: number;
-  size: number;
-  depth: number;
-}
-
-/** One round of one driver. */
-interface Sample {
-  cpuPerMessage: number;
-  messagesPerSecond: number;
-  p50: number;
-  p99: number;
-}
 
 const limit = "raw_uring";
 const incumbent = "bun_listen";
@@ -101,27 +76,10 @@ async function measure(name: string, cell: Cell, options: Options): Promise<Samp
   if (typeof command === "string") throw new Error(`${name}: ${command}`);
   const server = await startServer(command);
   try {
-    const numbers = [server.port, cell.connections, cell.size, cell.depth, options.seconds];
-    numbers.push(options.warmup, options.rate, server.pid);
-    const text = await runLoad([program("load"), "127.0.0.1", ...numbers.map(String)]);
-    if (text === "") throw new Error(`${name}: the load generator gave no result`);
-    return sample(name, JSON.parse(text) as LoadReport);
+    return await measureLoad(name, server, cell, options);
   } finally {
     await server.stop();
   }
-}
-
-/** A run with a lost, changed or surplus byte is not a measurement. */
-function sample(name: string, report: LoadReport): Sample {
-  if (report.errors > 0) throw new Error(`${name}: ${report.errors} errors in the echo`);
-  if (report.messages === 0) throw new Error(`${name}: no message came back in the window`);
-  if (report.server_cpu_us === null) throw new Error(`${name}: the server's CPU time is unknown`);
-  return {
-    cpuPerMessage: report.server_cpu_us / report.messages,
-    messagesPerSecond: report.messages / report.seconds,
-    p50: report.p50_us,
-    p99: report.p99_us,
-  };
 }
 
 function render(samples: Map<string, Sample[]>): string {

@@ -6,18 +6,13 @@
 // come, garbage collected both times. Called by run.ts.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { cores, runLoad, startServer, type Server } from "../children.ts";
+import { cores, startServer, type Server } from "../children.ts";
 import { raiseDescriptorLimit } from "../descriptor_limit.ts";
+import { measureLoad } from "../measured_load.ts";
 import type { Options } from "../options.ts";
-import { program, root } from "../programs.ts";
+import { root } from "../programs.ts";
 import { median, medianRatio } from "../statistics.ts";
 import { table } from "../table.ts";
-
-interface LoadReport {
-  messages: number;
-  errors: number;
-  server_cpu_us: number | null;
-}
 
 interface Sample {
   /** Bytes of the process for each idle connection. */
@@ -78,13 +73,8 @@ function started(idle: number): Promise<Server> {
 
 /** CPU time for a message of the busy connections, µs. */
 async function load(server: Server, options: Options): Promise<number> {
-  const numbers = [server.port, BUSY, 64, 1, options.seconds, options.warmup, options.rate];
-  const parts = [...numbers, server.pid].map(String);
-  const report = JSON.parse(await runLoad([program("load"), "127.0.0.1", ...parts])) as LoadReport;
-  if (report.errors > 0) throw new Error(`${report.errors} errors in the echo`);
-  if (report.messages === 0) throw new Error("no message came back in the window");
-  if (report.server_cpu_us === null) throw new Error("the server's CPU time is unknown");
-  return report.server_cpu_us / report.messages;
+  const cell = { connections: BUSY, size: 64, depth: 1 };
+  return (await measureLoad("bun_uring", server, cell, options)).cpuPerMessage;
 }
 
 /** Bytes: the least of some looks, each after a collection. */

@@ -7,31 +7,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { cores, runLoad, startServer, type Server } from "../children.ts";
+import { cores, startServer, type Server } from "../children.ts";
+import { measureLoad, type Cell, type Sample } from "../measured_load.ts";
 import type { Options } from "../options.ts";
 import { program, root } from "../programs.ts";
 import { median, medianRatio, minimum, rotated } from "../statistics.ts";
 import { table } from "../table.ts";
-
-interface LoadReport {
-  messages: number;
-  seconds: number;
-  errors: number;
-  server_cpu_us: number | null;
-  p99_us: number;
-}
-
-interface Sample {
-  cpuPerMessage: number;
-  messagesPerSecond: number;
-  p99: number;
-}
-
-interface Cell {
-  connections: number;
-  size: number;
-  depth: number;
-}
 
 /** Starts a proxy to a port, in a directory of its own. */
 type Driver = (upstream: number, directory: string) => Promise<Server>;
@@ -93,11 +74,7 @@ async function measure(name: string, cell: Cell, options: Options): Promise<Samp
   try {
     const server = await (drivers[name] as Driver)(upstream.port, directory);
     try {
-      const numbers = [server.port, cell.connections, cell.size, cell.depth, options.seconds];
-      numbers.push(options.warmup, options.rate, server.pid);
-      const text = await runLoad([program("load"), "127.0.0.1", ...numbers.map(String)]);
-      if (text === "") throw new Error(`${name}: the load generator gave no result`);
-      return sample(name, JSON.parse(text) as LoadReport);
+      return await measureLoad(name, server, cell, options);
     } finally {
       await server.stop();
     }
@@ -105,18 +82,6 @@ async function measure(name: string, cell: Cell, options: Options): Promise<Samp
     await upstream.stop();
     rmSync(directory, { recursive: true });
   }
-}
-
-/** A run with a lost, changed or surplus byte is not a measurement. */
-function sample(name: string, report: LoadReport): Sample {
-  if (report.errors > 0) throw new Error(`${name}: ${report.errors} errors in the echo`);
-  if (report.messages === 0) throw new Error(`${name}: no message came back in the window`);
-  if (report.server_cpu_us === null) throw new Error(`${name}: its CPU time is unknown`);
-  return {
-    cpuPerMessage: report.server_cpu_us / report.messages,
-    messagesPerSecond: report.messages / report.seconds,
-    p99: report.p99_us,
-  };
 }
 
 function render(samples: Map<string, Sample[]>): string {
