@@ -3,26 +3,24 @@
 
 import { closeSync } from "node:fs";
 import { release } from "node:os";
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring, type FeatureName, type RingOptions } from "../ts/index.ts";
 import { laterThan, RELEASES, type Release } from "../ts/releases.ts";
 import { backend } from "./support/backend.ts";
+import { descriptors } from "./support/descriptors.ts";
 import { file, thrown } from "./support/operations.ts";
 import { pair } from "./support/pair.ts";
 
-setDefaultTimeout(30_000);
-
 /** What a mask leaves of a ring on a kernel that has it all. */
 const LEFT: Record<Release, readonly FeatureName[]> = {
-  "5.19": ["coop_taskrun", "multishot_accept", "registered_files"],
-  "6.0": ["coop_taskrun", "multishot_accept", "registered_files", "multishot_receive",
-    "multishot_recvmsg"],
-  "6.1": ["single_issuer", "defer_taskrun", "multishot_accept", "registered_files",
-    "multishot_receive", "multishot_recvmsg", "zero_copy_send"],
-  "6.6": ["single_issuer", "defer_taskrun", "no_sqarray", "multishot_accept", "registered_files",
-    "multishot_receive", "multishot_recvmsg", "zero_copy_send"],
-  "6.12": ["single_issuer", "defer_taskrun", "no_sqarray", "multishot_accept", "registered_files",
-    "multishot_receive", "multishot_recvmsg", "zero_copy_send"],
+  "5.19": ["coop_taskrun", "multishot_accept"],
+  "6.0": ["coop_taskrun", "multishot_accept", "multishot_receive", "multishot_recvmsg"],
+  "6.1": ["single_issuer", "defer_taskrun", "multishot_accept", "multishot_receive",
+    "multishot_recvmsg", "zero_copy_send"],
+  "6.6": ["single_issuer", "defer_taskrun", "no_sqarray", "multishot_accept", "multishot_receive",
+    "multishot_recvmsg", "zero_copy_send"],
+  "6.12": ["single_issuer", "defer_taskrun", "no_sqarray", "multishot_accept", "multishot_receive",
+    "multishot_recvmsg", "zero_copy_send"],
 };
 const ALWAYS: readonly FeatureName[] = [
   "submit_all", "taskrun_flag", "registered_ring_fd", "buffer_ring", "doorbell", "udp_gro",
@@ -87,6 +85,17 @@ describe("what a kernel does not have is done another way", () => {
       });
       expect(plain).toEqual(name === "6.12" ? [0, 0, 0] : [1, 1, 1]);
     }
+  });
+
+  onWhole("6.12: a registered file is a descriptor of the ring's own", async () => {
+    const more = async (options: RingOptions) => {
+      await using ring = new Ring(options);
+      using own = file("something");
+      const before = descriptors().length;
+      ring.files.register([own.fd]);
+      return descriptors().length - before;
+    };
+    expect([await more({}), await more({ disable: ["6.12"] })]).toEqual([0, 1]);
   });
 
   onWhole("6.12: posts come by the eventfd, or not at all", async () => {

@@ -1,14 +1,12 @@
 // How a socket ends: the last bytes are never lost, whatever their size; close is bounded; nothing
 // of a connection is left.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import * as net from "node:net";
 import { connect, listen, Ring, type Socket, type UringError } from "../ts/index.ts";
 import { pair } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const MIB = 1 << 20;
 
@@ -231,6 +229,30 @@ describe("closeTimeout", () => {
     await until(() => errors.length > 0);
     expect(errors).toEqual(["ETIMEDOUT"]);
     peer.destroy();
+  });
+});
+
+describe("a peer hears at once of the end of a connection, though others that are older wait", () => {
+  test.each(["end", "close", "terminate"] as const)("%s", async (how) => {
+    using server = listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: { open: (socket) => void accepted.push(socket), data() {} },
+    });
+    const accepted: Socket[] = [];
+    const connected = async (count: number) => {
+      const client = net.connect(server.port, "127.0.0.1").resume();
+      await until(() => accepted.length === count);
+      return client;
+    };
+    const older = await connected(1);
+    const peer = await connected(2);
+    const closed = Promise.withResolvers<boolean>();
+    peer.on("error", () => {}).on("close", closed.resolve);
+    accepted[1]?.[how]();
+    expect(await closed.promise).toBe(how === "terminate");
+    expect(accepted[0]?.readyState).toBe(1);
+    older.destroy();
   });
 });
 

@@ -18,7 +18,8 @@ const BROUGHT: readonly [since: string, (keyof typeof Feature | keyof typeof Ope
   ["6.6", ["no_sqarray"]],
   ["6.9", ["ftruncate"]],
   ["6.11", ["bind", "listen"]],
-  ["6.13", ["msg_ring"]],
+  // Registered files are older, but then stay open as long as others are in use.
+  ["6.13", ["msg_ring", "registered_files"]],
   ["6.17", ["receive_limit"]],
 ];
 

@@ -197,6 +197,9 @@ fn probe(disabled: Set) Probed {
     }
     ring.buffer_ring_publish(.stream);
     if (supported.contains(.msg_ring) and !try_message(&ring)) supported.remove(.msg_ring);
+    if (supported.contains(.registered_files) and !try_file_release(&ring)) {
+        supported.remove(.registered_files);
+    }
     if (supported.contains(.multishot_receive)) {
         if (try_receive(&ring, .{ .multishot = true }, true) == 0) {
             const limited: socket.Receive.Form = .{ .multishot = true, .limit = "probe".len };
@@ -205,8 +208,9 @@ fn probe(disabled: Set) Probed {
             }
             return .{ .supported = supported };
         }
+        // Both came with 6.0. A multishot accept is as old as provided-buffer rings.
         supported.remove(.multishot_receive);
-        supported.remove(.multishot_accept);
+        supported.remove(.multishot_recvmsg);
     }
     supported.remove(.receive_limit);
     const code = try_receive(&ring, .{}, false);
@@ -259,6 +263,38 @@ fn receive_twice(
         if (!complete or armed.* != lasts) return errno.inval;
     }
     return 0;
+}
+
+/// Whether a registered file goes when its place is cleared. Before 6.13 it stays until all
+/// operations on registered files that were started earlier are over: one idle connection would
+/// keep open every socket that is closed after it, and no peer would hear of it.
+fn try_file_release(ring: *Uring) bool {
+    if (ring.files_register(2) < 0) return false;
+    var waiting: [2]i32 = undefined;
+    if (linux.socket_pair(&waiting) < 0) return false;
+    defer linux.close(waiting[0]);
+    var cleared: [2]i32 = undefined;
+    if (linux.socket_pair(&cleared) < 0) {
+        linux.close(waiting[1]);
+        return false;
+    }
+    defer linux.close(cleared[1]);
+    const placed = ring.file_set(0, waiting[0]) >= 0 and ring.file_set(1, cleared[0]) >= 0;
+    const waits = placed and receive_registered(ring, 0);
+    const emptied = placed and ring.file_set(1, -1) >= 0;
+    linux.close(cleared[0]);
+    const gone = ring.send_now(cleared[1], "probe") == errno.pipe;
+    linux.close(waiting[1]); // the end of the stream ends the receive
+    if (waits) _ = receive_one(ring);
+    return waits and emptied and gone;
+}
+
+/// Starts a receive that waits on a registered file.
+fn receive_registered(ring: *Uring, place: i32) bool {
+    const sqe = ring.sqe() orelse return false;
+    const user_data: slots.UserData = .{ .slot = 0, .kind = .receive, .generation = 0 };
+    socket.Receive.prepare(sqe, .{ .number = place, .registered = true }, .{}, user_data);
+    return ring.enter(0, 0) == 1;
 }
 
 /// Whether a message without a ring of its sender's arrives (6.13).
