@@ -232,7 +232,7 @@ describe("closeTimeout", () => {
   });
 });
 
-describe("a peer hears at once of the end of a connection, though others that are older wait", () => {
+describe("a peer hears at once of the end of a connection, though an older one waits", () => {
   test.each(["end", "close", "terminate"] as const)("%s", async (how) => {
     using server = listen({
       hostname: "127.0.0.1",
