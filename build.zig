@@ -23,7 +23,8 @@ pub fn build(b: *std.Build) void {
         ) orelse .ReleaseSafe,
     };
 
-    add_library(modules);
+    b.installArtifact(library(modules, "bun_uring", "zig/exports.zig"));
+    add_faults(modules);
     const abi_step = add_abi(b);
     b.getInstallStep().dependOn(abi_step);
     add_tests(modules);
@@ -33,13 +34,13 @@ pub fn build(b: *std.Build) void {
     b.step("fmt", "Check the formatting of all Zig files").dependOn(&format.step);
 }
 
-fn add_library(modules: Modules) void {
+fn library(modules: Modules, name: []const u8, root: []const u8) *std.Build.Step.Compile {
     const b = modules.b;
-    const library = b.addLibrary(.{
-        .name = "bun_uring",
+    return b.addLibrary(.{
+        .name = name,
         .linkage = .dynamic,
         .root_module = b.createModule(.{
-            .root_source_file = b.path("zig/exports.zig"),
+            .root_source_file = b.path(root),
             .target = modules.target,
             .optimize = modules.optimize,
             .link_libc = false,
@@ -48,7 +49,17 @@ fn add_library(modules: Modules) void {
             .unwind_tables = .none,
         }),
     });
-    b.installArtifact(library);
+}
+
+/// The library with rules that force results (`testing/faults.zig`): for tests, and apart from what
+/// is packed. Compiled as they are.
+fn add_faults(modules: Modules) void {
+    const b = modules.b;
+    const faults = library(modules, "bun_uring_faults", "zig/exports_faults.zig");
+    faults.use_llvm = modules.target.result.cpu.arch != .x86_64;
+    const place: std.Build.InstallDir = .{ .custom = "test" };
+    const kept = b.addInstallArtifact(faults, .{ .dest_dir = .{ .override = place } });
+    b.step("faults", "Build the library whose results tests can force").dependOn(&kept.step);
 }
 
 /// Tests have the library's safety checks. Zig's own code generator, where it is ready, compiles

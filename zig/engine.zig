@@ -36,6 +36,7 @@ const Datagrams = @import("datagrams.zig").Datagrams;
 const proxied = @import("proxied.zig");
 const Operation = operation.Operation;
 const BufferRing = @import("buffer_ring.zig").BufferRing;
+const faults = @import("testing/faults.zig");
 const mutation = @import("testing/mutation.zig");
 const errno = seam.errno;
 
@@ -314,6 +315,7 @@ pub const Engine = struct {
             if (engine.hand_over() < 0) return null;
             break :full engine.kernel.sqe() orelse return null;
         };
+        if (faults.present) faults.note(entry);
         engine.counters.sqes += 1;
         return entry;
     }
@@ -355,6 +357,7 @@ pub const Engine = struct {
     /// ≥ 0, -EINTR of a wait, or the fatal error. Back-pressure is 0: what is queued stays queued.
     fn enter(engine: *Engine, min_complete: u32, wait_ms: u32) i32 {
         engine.counters.enters += 1;
+        if (faults.present) faults.before_enter(&engine.kernel);
         const outcome = engine.kernel.enter(min_complete, wait_ms);
         if (outcome >= 0) return outcome;
         switch (outcome) {
@@ -380,7 +383,11 @@ pub const Engine = struct {
             if (engine.record_count + 2 * count > engine.records.len) break;
             @memcpy(batch[0..count], run[0..count]);
             if (!mutation.is(.dispatch_first)) engine.kernel.advance(@intCast(count));
-            for (batch[0..count]) |*cqe| operation.complete(engine, cqe);
+            const left = if (faults.present)
+                faults.after_reap(&engine.kernel, batch[0..count])
+            else
+                count;
+            for (batch[0..left]) |*cqe| operation.complete(engine, cqe);
             if (mutation.is(.dispatch_first)) engine.kernel.advance(@intCast(count));
             taken += @intCast(count);
         }

@@ -28,6 +28,7 @@ test {
     _ = @import("kernel/epoll/registered.zig");
     _ = @import("kernel/epoll/tests.zig");
     _ = @import("kernel/epoll/timers.zig");
+    _ = @import("kernel/failures.zig");
     _ = @import("kernel/fork.zig");
     _ = @import("kernel/rights.zig");
     _ = @import("kernel/simulated/byte_queue.zig");
@@ -45,6 +46,9 @@ test {
     _ = @import("testing/lessons.zig");
     _ = @import("testing/memory_tests.zig");
     _ = @import("testing/engine_tests.zig");
+    _ = @import("testing/faults.zig");
+    _ = @import("testing/fault_tests.zig");
+    _ = @import("testing/fault_connection_tests.zig");
     _ = @import("testing/fork_tests.zig");
     _ = @import("testing/forwarding_tests.zig");
     _ = @import("testing/opening_tests.zig");

@@ -9,6 +9,7 @@ export const ZIG_LAYERS = [
   /^zig\/(?:slots|staging|transfer|send_chain|registration|mailbox|stats)\.zig$/,
   /^zig\/(?:buffer_ring|datagram_buffers|proxy_protocol|deadline_heap)\.zig$/,
   /^zig\/(?:operation(?:\.zig$|\/)|segment\.zig$)/,
+  /^zig\/testing\/faults\.zig$/,
   // Connections and operations: what they submit, and what comes of it.
   new RegExp(
     "^zig/(?:features|connection|companion|deadlines|timers|forwarding|receiving|send\\w+" +
@@ -19,7 +20,7 @@ export const ZIG_LAYERS = [
   /^zig\/(?:calls|datagram_calls|opening|preparation|teardown)\.zig$/,
   /^zig\/rings\.zig$/,
   // The layout reflects on the exports, which hand out its hash.
-  /^zig\/(?:exports(?:_posts|_datagrams)?|abi_layout)\.zig$/,
+  /^zig\/(?:exports(?:_posts|_datagrams|_faults)?|abi_layout)\.zig$/,
   /^zig\/(?:abi_typescript\.zig|unit_tests\.zig|simulate\.zig|testing\/.*)$/,
 ];
 

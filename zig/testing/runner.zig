@@ -3,7 +3,8 @@
 //!
 //! It speaks when something is wrong: a failing test is named with its error, its trace and the
 //! seed; a panic names the test that it happened in and counts it and all that it kept from running
-//! as failed, so that the last line is true even then.
+//! as failed, so that the last line is true even then. A test that cannot run here says why and
+//! returns `error.SkipZigTest`: it is named and counted, and has neither passed nor failed.
 //! Arguments: `--seed=N` for `std.testing.random_seed`, other options for the tests that know them,
 //! anything else is a part of test names.
 
@@ -15,6 +16,7 @@ const seed_default = 1;
 
 var passed: usize = 0;
 var failed: usize = 0;
+var skipped: usize = 0;
 var selected: usize = 0;
 var current: []const u8 = "before the first test";
 
@@ -40,11 +42,12 @@ fn panic_in_test(message: []const u8, first_trace_address: ?usize) noreturn {
         std.process.abort();
     }
     std.debug.print("zig: panic in {s} (seed {d})\n", .{ current, std.testing.random_seed });
-    print_counts(selected - passed);
+    print_counts(selected - passed - skipped);
     std.debug.defaultPanic(message, first_trace_address);
 }
 
 fn print_counts(failed_count: usize) void {
+    if (skipped > 0) std.debug.print("zig: {d} skipped\n", .{skipped});
     std.debug.print("zig: {d} passed, {d} failed\n", .{ passed, failed_count });
 }
 
@@ -98,6 +101,11 @@ fn run(init: std.process.Init.Minimal, function: std.builtin.TestFn) void {
         }
         std.debug.print("zig: FAILED {s}: leaked memory\n", .{function.name});
     } else |err| {
+        if (err == error.SkipZigTest and !leaked) {
+            std.debug.print("zig: skipped {s}\n", .{function.name});
+            skipped += 1;
+            return;
+        }
         std.debug.print("zig: FAILED {s}: {t} (seed {d})\n", .{
             function.name,
             err,
