@@ -18,6 +18,7 @@ pub fn main(init: std.process.Init.Minimal) void {
         _ = linux.mount(mount[0], mount[1], mount[0], 0, 0);
     }
     raise_loopback();
+    name_host();
     const child = linux.fork();
     if (child == 0) {
         const arguments = init.args.vector;
@@ -30,6 +31,14 @@ pub fn main(init: std.process.Init.Minimal) void {
     var status: u32 = 0;
     while (linux.waitpid(-1, &status, 0) != child) {} // orphans come here, too
     _ = linux.reboot(.MAGIC1, .MAGIC2, .POWER_OFF, null);
+}
+
+/// Bun resolves "localhost" and the like with the C library, which wants to know who it is.
+fn name_host() void {
+    const name = "guest";
+    const fd: i32 = @intCast(linux.open("/proc/sys/kernel/hostname", .{ .ACCMODE = .WRONLY }, 0));
+    _ = linux.write(fd, name, name.len);
+    _ = linux.close(fd);
 }
 
 const get_flags = 0x8913; // SIOCGIFFLAGS

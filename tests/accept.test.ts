@@ -1,12 +1,10 @@
 // A listener in trouble: no descriptors left, a full queue, clients that are gone before they are
 // accepted. It counts, waits, and goes on. Each server is a process of its own.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import * as net from "node:net";
 import { exchange, program } from "./support/child.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 interface Answer {
   held: number;

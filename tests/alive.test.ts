@@ -1,11 +1,8 @@
 // What keeps a process alive and what does not: open things do, closed and unref'ed ones do not.
 // Every case is a process of its own, which has to end by itself, or to stay until it is told.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { exchange, program, run, start } from "./support/child.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 describe("a process ends by itself", () => {
   test.each(["nothing", "closed", "unref", "unref at once"])("with %s", async (name) => {

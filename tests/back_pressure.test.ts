@@ -3,13 +3,11 @@
 // Only a turn takes completions out of their queue, and none runs within a callback: what is
 // started there fills the completion queue, then the submission queue, then the library's own.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { statSync } from "node:fs";
 import { prepare, Ring, type FeatureName, type Operation } from "../ts/index.ts";
 import { file, rejected, thrown } from "./support/operations.ts";
 import { turns } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const ENTRIES = 4;
 const COMPLETIONS = 4096;

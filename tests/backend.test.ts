@@ -1,14 +1,12 @@
 // Which kernel interface a ring stands on: the probe, the option, the environment, and what happens
 // where io_uring, or what its twin needs, is refused or short.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, Ring, type BackendName } from "../ts/index.ts";
 import { backend } from "./support/backend.ts";
 import { answer, program, run } from "./support/child.ts";
 import { thrown } from "./support/operations.ts";
 import { End } from "./support/pair.ts";
-
-setDefaultTimeout(30_000);
 
 interface Answer {
   backend: BackendName;

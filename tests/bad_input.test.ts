@@ -2,7 +2,7 @@
 // refused with a UringError that says what was expected and what came, before anything crosses, and
 // the connection that they were tried on goes on working.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { listen, prepare, proxy, Ring, UringError } from "../ts/index.ts";
 import {
   but,
@@ -20,9 +20,6 @@ import {
 } from "./support/bad_values.ts";
 import { program, run } from "./support/child.ts";
 import { pair, type Pair } from "./support/pair.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const NOT_DATA = but("an empty string", "a string");
 

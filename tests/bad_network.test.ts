@@ -7,10 +7,11 @@ import { connect, listen, Ring, type Socket } from "../ts/index.ts";
 import { badNetwork, type Badness } from "./support/bad_network.ts";
 import { echoClient, echoServer, planOf } from "./support/echo.ts";
 import { End } from "./support/pair.ts";
+import { patience } from "./support/patience.ts";
 import { Random, seeded } from "./support/random.ts";
 import { until } from "./support/until.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * patience);
 
 const KIB = 1024;
 const LOOPBACK = { hostname: "127.0.0.1" };

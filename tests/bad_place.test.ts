@@ -1,7 +1,7 @@
 // Wrong options of `listen`, `connect` and a listener's methods: each is refused before anything
 // crosses, and the listener that they were tried on goes on.
 
-import { afterAll, beforeAll, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, test } from "bun:test";
 import { connect, listen } from "../ts/index.ts";
 import {
   but,
@@ -16,8 +16,6 @@ import {
   type Case,
 } from "./support/bad_values.ts";
 import { pair, type Pair } from "./support/pair.ts";
-
-setDefaultTimeout(30_000);
 
 const HANDLERS = [
   "open", "data", "drain", "end", "close", "error", "connectError", "timeout", "handshake",

@@ -3,14 +3,11 @@
 // shows another connection's bytes meanwhile.
 
 import { ptr } from "bun:ffi";
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring, type Socket } from "../ts/index.ts";
 import { mappings } from "./support/descriptors.ts";
 import { pair, writeAll, type Pair } from "./support/pair.ts";
 import { turns, until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const BUFFER_SIZE = 16384;
 const BUFFERS = 8;

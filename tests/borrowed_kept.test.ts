@@ -1,15 +1,13 @@
 // Borrowed chunks that outlive their handler: `keep`, `release`, iteration, streams, collection;
 // and a long run in which every kind of stale view is kept, and none ever shows other bytes.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring, type BorrowedChunk, type RingOptions, type Socket } from "../ts/index.ts";
 import { features } from "./support/backend.ts";
 import { thrown } from "./support/operations.ts";
 import { pair, writeAll, type Pair } from "./support/pair.ts";
 import { seeded, type Random } from "./support/random.ts";
 import { turn, turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const SIZE = 16384;
 const filledWith = (bytes: Uint8Array, byte: number) => bytes.every((one) => one === byte);

@@ -2,14 +2,12 @@
 //
 // The accounting by itself, row by row of what the kernel does, is tested in zig/send_chain.zig.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring } from "../ts/index.ts";
 import { pair, writeAll } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
 import { failure, numbered, poolOf, STUCK, stalled, stuck } from "./support/sends.ts";
 import { turns } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const KIB = 1024;
 

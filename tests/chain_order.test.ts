@@ -1,12 +1,10 @@
 // What a chain promises when something comes between: a cancel, a time-out, a full queue, a member
 // that never starts, a kind that the ring does not know.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { closeSync, writeSync } from "node:fs";
 import { prepare, Ring, type BatchResult } from "../ts/index.ts";
 import { file, pipe, rejected, thrown } from "./support/operations.ts";
-
-setDefaultTimeout(30_000);
 
 const outcomes = ({ members }: BatchResult) =>
   members.map((member) => (member.status === "done" ? "done" : member.error.code));

@@ -1,13 +1,11 @@
 // examples/chat-server.ts as its users know it: names, lines, those who come and go, and how it
 // stops.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 import { connect } from "../ts/index.ts";
 import { run, start } from "./support/child.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const PATH = fileURLToPath(new URL("../examples/chat-server.ts", import.meta.url));
 

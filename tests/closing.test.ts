@@ -2,11 +2,9 @@
 //
 // How a whole process or thread ends is in teardown.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { openSync } from "node:fs";
 import { Ring } from "../ts/index.ts";
-
-setDefaultTimeout(30_000);
 
 describe("close", () => {
   test("with operations pending rejects with EBUSY and lists them, all of them ended", async () => {

@@ -1,7 +1,7 @@
 // connect(): whom it reaches, what a connection says about itself, how it fails and how it ends.
 // The servers are node:net's where the other end matters, ours where both ends do.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
@@ -19,9 +19,6 @@ import {
 } from "./support/descriptors.ts";
 import { End, pair } from "./support/pair.ts";
 import { turns, until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const LOOPBACK = "127.0.0.1";
 

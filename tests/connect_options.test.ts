@@ -1,7 +1,7 @@
 // connect() beyond an address and a port: a signal, where from, several addresses of a name,
 // descriptors from elsewhere. Its time-out is in socket_timeout.test.ts.
 
-import { describe, expect, mock, setDefaultTimeout, spyOn, test } from "bun:test";
+import { describe, expect, mock, spyOn, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import * as net from "node:net";
 import { connect, listen, Ring, UringError, type Socket } from "../ts/index.ts";
@@ -20,8 +20,6 @@ import {
 } from "./support/raw_socket.ts";
 import { seeded } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const LOOPBACK = "127.0.0.1";
 

@@ -2,7 +2,7 @@
 // socket, against node:net on either side, with slow readers and both ways of ending.
 // Sizes and bytes come from a seed, which a failing run prints.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,9 +17,6 @@ import {
 import { pair, writeAll } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
 import { turns } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const KIB = 1024;
 

@@ -1,14 +1,12 @@
 // What arrives is what was sent, for those who iterate and for web streams: echoes of random sizes
 // against node:net on either side, on rings with hardly any memory, and slow readers.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, Ring, type Socket } from "../ts/index.ts";
 import { Inbox } from "../ts/inbox.ts";
 import { echoClient, expectEchoes, planOf, type Place, type Plan } from "./support/echo.ts";
 import { seeded } from "./support/random.ts";
 import { turns } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const KIB = 1024;
 

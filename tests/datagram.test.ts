@@ -3,14 +3,12 @@
 // What a socket says of itself, what its handlers are told, errors that come from the network, its
 // options and its end. How datagrams travel in numbers is in datagram_traffic.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring, udpSocket, UringError } from "../ts/index.ts";
 import { program, run } from "./support/child.ts";
 import { Inbox, udpDescriptor } from "./support/datagrams.ts";
 import { socketOption } from "./support/descriptors.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const LOOPBACK = "127.0.0.1";
 

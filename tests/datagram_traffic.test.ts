@@ -2,12 +2,10 @@
 // multishot receives, with and without the kernel's help for many of one size (GSO, GRO), when
 // buffers run out, and when the sender is faster than the socket.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { Ring, udpSocket, type RingOptions } from "../ts/index.ts";
 import { Inbox, numbered } from "./support/datagrams.ts";
 import { Random } from "./support/random.ts";
-
-setDefaultTimeout(30_000);
 
 const LOOPBACK = "127.0.0.1";
 /** More than the kernel's default keeps, so that nothing is lost while nobody reads. */

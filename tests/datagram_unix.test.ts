@@ -3,15 +3,13 @@
 // They lose nothing and keep the order, also when a receiver's short queue is full; datagrams that
 // are too large for us are cut and say so; descriptors that a peer passes are not kept.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Ring, udpSocket, type UringError } from "../ts/index.ts";
 import { Inbox, numbered } from "./support/datagrams.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 function folder(): { path(name: string): string } & Disposable {
   const place = mkdtempSync(join(tmpdir(), "bun-uring-"));

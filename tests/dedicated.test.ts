@@ -1,7 +1,7 @@
 // A thread that is given to the ring: what Bun still gets of it, how it ends, and that it sleeps.
 // What `run` returns is in waiting.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readlinkSync } from "node:fs";
 import { findLoop } from "../ts/bun_loop.ts";
 import { connect, listen, Ring } from "../ts/index.ts";
@@ -10,8 +10,6 @@ import { answer, program, run } from "./support/child.ts";
 import { rejected } from "./support/operations.ts";
 import { End } from "./support/pair.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 interface Measured {
   quartileMs: number;

@@ -1,7 +1,7 @@
 // Descriptors passed over Unix sockets by sendmsg and recvmsg: they arrive in order, work, are
 // close-on-exec, and are closed and counted if nobody takes them.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { devNull } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -9,8 +9,6 @@ import { prepare, Ring, UringError } from "../ts/index.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { rejected } from "./support/operations.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const HERE = fileURLToPath(import.meta.url);
 

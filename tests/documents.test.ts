@@ -2,14 +2,12 @@
 //
 // docs/lessons.md is checked by lessons.test.ts, beside what it is about.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "./support/child.ts";
 import { folder } from "./support/folder.ts";
 import { Random } from "./support/random.ts";
-
-setDefaultTimeout(30_000);
 
 const root = join(import.meta.dir, "..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");

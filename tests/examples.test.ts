@@ -1,7 +1,7 @@
 // The example as its readers run it: what it prints, how it stops, what it says when it cannot
 // start, and that its echo is complete for a peer that reads slowly.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
@@ -11,9 +11,6 @@ import { backend } from "./support/backend.ts";
 import { exchange, run, start } from "./support/child.ts";
 import { echoClient } from "./support/echo.ts";
 import { seeded } from "./support/random.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const PATH = fileURLToPath(new URL("../examples/echo-server.ts", import.meta.url));
 

@@ -1,11 +1,9 @@
 // When descriptors run out: connections wait, the loop goes on without the one that its stream
 // would take, and all is well again when some are free.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { exchange, numberFrom, program, run } from "./support/child.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 test.each(["listen", "serve"])("%s: without descriptors new connections wait", async (what) => {
   const limited = ["sh", "-c", 'ulimit -n 64 && exec "$0" "$@"', process.execPath];

@@ -5,8 +5,9 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fuzz } from "./support/fuzz.ts";
+import { patience } from "./support/patience.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * patience);
 
 /** Calls of each process in `npm test`. */
 const CALLS = 1500;

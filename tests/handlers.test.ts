@@ -1,14 +1,11 @@
 // Handlers that throw or reject: the error goes to `error`, or to the process without it, and
 // nothing else stops: not the connection, not the others of the same turn, not the ring.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, type Socket, type UringError } from "../ts/index.ts";
 import { answer, program, run } from "./support/child.ts";
 import { End, pair } from "./support/pair.ts";
 import { turns, until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const WAYS = ["throws", "rejects", "rejects later"] as const;
 type Way = (typeof WAYS)[number];

@@ -3,7 +3,7 @@
 // docs/lessons.md lists them all, with whose they were; most stand with their subject, those of
 // the native half in zig/testing/lessons.zig. Here are the ones that belong nowhere else.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, existsSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { prepare, Ring, type BatchResult, type Operation } from "../ts/index.ts";
@@ -12,8 +12,6 @@ import { descriptors } from "./support/descriptors.ts";
 import { folder } from "./support/folder.ts";
 import { pipe, rejected } from "./support/operations.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 let made = 0;
 

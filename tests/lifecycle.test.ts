@@ -4,13 +4,11 @@
 // literals: what a call comes to, as `outcomeOf` says it. Here are the ring, operations and what
 // prepares them; what hangs on a ring is in lifecycle_parts.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Operation, prepare, Ring, type AnyPrepared } from "../ts/index.ts";
 import { Builder } from "../ts/prepare.ts";
 import { namesOf, outcomeOf } from "./support/matrix.ts";
 import { turn } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 // Ring -----------------------------------------------------------------------------------------
 

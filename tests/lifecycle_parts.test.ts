@@ -1,7 +1,7 @@
 // The life-cycle matrices of what hangs on a ring: buffers, pools, registrations and their handles,
 // watches, intervals, batches. Every public method in every state, as in lifecycle.test.ts.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { closeSync, openSync } from "node:fs";
 import {
   BufferPool,
@@ -18,8 +18,6 @@ import {
 } from "../ts/index.ts";
 import { expectRows, outcomeOf, type Matrix } from "./support/matrix.ts";
 import { pipe } from "./support/operations.ts";
-
-setDefaultTimeout(30_000);
 
 /** Descriptors that calls of a matrix name, for as long as its file runs. */
 const descriptors: number[] = [];

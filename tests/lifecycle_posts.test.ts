@@ -1,7 +1,7 @@
 // The life-cycle matrices of posts: tokens, posters, subscriptions, blocks. Every public method in
 // every state, as in lifecycle.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   NativeBlock,
   Ring,
@@ -12,8 +12,6 @@ import {
 } from "../ts/index.ts";
 import { program } from "./support/child.ts";
 import { expectRows, outcomeOf, type Matrix } from "./support/matrix.ts";
-
-setDefaultTimeout(30_000);
 
 const TOKENS: Matrix<Token> = {
   name: "a token that is ref'ed, unref'ed, of a closed ring",

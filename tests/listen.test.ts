@@ -1,7 +1,7 @@
 // listen(): places to listen on, what a listener says about itself, whom it accepts, how it stops.
 // The clients are node:net's, so that the other end is known to be right.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import * as net from "node:net";
 import { hostname, tmpdir } from "node:os";
@@ -9,9 +9,6 @@ import { join } from "node:path";
 import { listen, Ring, UringError, type Socket, type SocketName } from "../ts/index.ts";
 import { End } from "./support/pair.ts";
 import { until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const LOOPBACK = "127.0.0.1";
 

@@ -1,7 +1,7 @@
 // listen() beyond an address and a port: descriptors from elsewhere, the name that is bound,
 // handlers that change under open connections.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, existsSync, rmSync } from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
@@ -12,8 +12,6 @@ import { thrown } from "./support/operations.ts";
 import { boundSocket, freshSocket, SOCK_DGRAM, SOCK_STREAM } from "./support/raw_socket.ts";
 import { endOfPair } from "./support/raw_socket.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const LOOPBACK = "127.0.0.1";
 const greeter = { open: (socket: Socket) => void socket.end("hello") };

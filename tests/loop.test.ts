@@ -2,7 +2,7 @@
 // loop sleeps; handlers may start anything; promises go on before the next event; Bun's own timers
 // stay on time under load, and an idle process sleeps.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { connect, listen, Ring, type Socket } from "../ts/index.ts";
@@ -11,9 +11,6 @@ import { answer, program, start } from "./support/child.ts";
 import { eventfd } from "./support/descriptors.ts";
 import { End, pair } from "./support/pair.ts";
 import { turns, until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 /** More turns than the loop spins: the ring sleeps afterwards. */
 const ASLEEP = 60;

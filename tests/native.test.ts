@@ -1,15 +1,12 @@
 // The native half does not trust its caller: garbage in every argument is a negative errno.
 // It runs in a process of its own, where a crash is one failed test and not the end of the suite.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, Ring } from "../ts/index.ts";
 import { native } from "../ts/native.ts";
 import { ERRNO } from "../ts/abi.ts";
 import { answer, program } from "./support/child.ts";
 import { until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 describe("native functions", () => {
   test.each(["1", "2", "3", String(Date.now() % 1e6)])(

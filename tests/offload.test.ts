@@ -10,10 +10,11 @@ import { features } from "./support/backend.ts";
 import { program, run } from "./support/child.ts";
 import { folder } from "./support/folder.ts";
 import { rejected, thrown } from "./support/operations.ts";
+import { patience } from "./support/patience.ts";
 import { Random } from "./support/random.ts";
 import { until } from "./support/until.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * patience);
 
 const double = (value: number): number => 2 * value;
 const forever = (): never => {

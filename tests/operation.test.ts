@@ -3,7 +3,7 @@
 // Every kind runs twice, through the ring and by its plain system call, with the same outcome; the
 // ring's own counters prove which way it went.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { OperationKind } from "../ts/abi.ts";
@@ -22,8 +22,6 @@ import {
   thrown,
 } from "./support/operations.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 let made = 0;
 

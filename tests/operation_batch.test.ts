@@ -3,11 +3,9 @@
 // Link flags are set when a member is started; a chain whose first members went out earlier would
 // lose its link, so all of them go out together or none.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { prepare, Ring, type BatchResult } from "../ts/index.ts";
 import { file, thrown } from "./support/operations.ts";
-
-setDefaultTimeout(30_000);
 
 const outcomes = ({ members }: BatchResult) =>
   members.map((member) => (member.status === "done" ? "done" : [member.status, member.error.code]));

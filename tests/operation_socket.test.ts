@@ -2,15 +2,13 @@
 //
 // Every socket here is made by the ring itself, on this machine, with port 0.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, readFileSync, readlinkSync, writeSync } from "node:fs";
 import { BufferPool, prepare, Ring, type WatchEvent } from "../ts/index.ts";
 import { missing } from "./support/backend.ts";
 import { rejected, SOCKET_KINDS, thrown } from "./support/operations.ts";
 import { eventfd } from "./support/descriptors.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 /** Two connected TCP sockets on this machine, and their listener's address. */
 async function pair(ring: Ring) {

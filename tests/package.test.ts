@@ -1,7 +1,7 @@
 // The package as its users meet it: imported by its name, and, where the library is missing or does
 // not fit, one line that says what to run.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,9 +9,6 @@ import { fileURLToPath } from "node:url";
 import { ABI_HASH } from "../ts/abi.ts";
 import * as named from "../ts/index.ts";
 import { program, run } from "./support/child.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 let folder: string;
 beforeAll(() => {

@@ -2,7 +2,7 @@
 // Where they differ on purpose stands in parity_differences.test.ts; docs/bun-listen.md has both as
 // a table.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   APIS,
   play,
@@ -14,8 +14,6 @@ import {
 } from "./support/parity.ts";
 import { socketPair } from "./support/raw_socket.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const SAME: Scenario[] = [
   {

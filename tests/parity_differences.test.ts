@@ -1,7 +1,7 @@
 // Where ours differs from Bun's on purpose: what each does, written down, and why. A new version of
 // Bun that behaves otherwise fails here, and may make a difference unnecessary.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   APIS,
   play,
@@ -13,8 +13,6 @@ import {
 } from "./support/parity.ts";
 import { freshSocket } from "./support/raw_socket.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 interface Difference extends Scenario {
   why: string;

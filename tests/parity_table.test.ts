@@ -1,12 +1,10 @@
 // docs/bun-listen.md has a row for every member of Bun's types, says one of three things about it,
 // and every method that is there exists.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pair } from "./support/pair.ts";
-
-setDefaultTimeout(30_000);
 
 const root = join(import.meta.dir, "..");
 const types = readFileSync(join(root, "node_modules/bun-types/bun.d.ts"), "utf8");

@@ -2,14 +2,12 @@
 //
 // The peers are Node's sockets, which know nothing of this library; contents are compared.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import net from "node:net";
 import { connect, listen, proxy, Ring, type Socket, type UringError } from "../ts/index.ts";
 import { rejected } from "./support/operations.ts";
 import { Random } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const ring = new Ring();
 afterAll(() => ring.close({ cancel: true }));

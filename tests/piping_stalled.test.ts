@@ -1,12 +1,10 @@
 // Pipes whose targets' peers read nothing: however many there are, everybody else goes on, and
 // they do too as soon as they can. Nothing is lost meanwhile, and memory has its bound.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { connect, listen, Ring, type Socket } from "../ts/index.ts";
 import { Random } from "./support/random.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const BUFFERS = 16;
 const BUFFER_SIZE = 4096;

@@ -2,15 +2,13 @@
 //
 // What other threads do is in post_threads.test.ts; here every step is in order.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { NativeBlock, Ring, type PostData, type RingOptions } from "../ts/index.ts";
 import { native } from "../ts/native.ts";
 import { features } from "./support/backend.ts";
 import { program, run } from "./support/child.ts";
 import { pipe, rejected, thrown } from "./support/operations.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const DOORBELLS: [string, RingOptions][] = [["an eventfd as doorbell", {}]];
 // The twin, and an older kernel, have no ring that a message could go to.

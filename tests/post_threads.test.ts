@@ -11,9 +11,10 @@ import { native } from "../ts/native.ts";
 import { backend, features } from "./support/backend.ts";
 import { answer, program } from "./support/child.ts";
 import { file } from "./support/operations.ts";
+import { patience } from "./support/patience.ts";
 import type { Task } from "./support/programs/posting_worker.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * patience);
 
 interface Flood {
   received: number;

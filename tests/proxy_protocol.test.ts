@@ -2,13 +2,11 @@
 // that they name, and what becomes of connections that do not begin with one. The clients are
 // node:net's.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import * as net from "node:net";
 import { listen, Ring, UringError, type RingOptions, type Socket } from "../ts/index.ts";
 import { Random } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const LOOPBACK = "127.0.0.1";
 const SIGNATURE = Buffer.from("0d0a0d0a000d0a515549540a", "hex");

@@ -2,6 +2,7 @@
 // was sent, in order, before the end; and afterwards every buffer is back.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { patience } from "./support/patience.ts";
 import { seeded } from "./support/random.ts";
 import {
   MODES,
@@ -14,7 +15,7 @@ import {
 } from "./support/receiving.ts";
 import { until } from "./support/until.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * patience);
 
 function expectArrived(peer: Peer, arrival: Arrival | undefined): void {
   const { bytes, order } = arrival as Arrival;

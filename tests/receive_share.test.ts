@@ -1,7 +1,7 @@
 // What one connection may take: its share of the receive buffers, pauses that reach the peer, and
 // the line in which connections wait for a buffer.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring, type BorrowedChunk, type RingOptions, type Socket } from "../ts/index.ts";
 import { backend, features } from "./support/backend.ts";
 import { program, run } from "./support/child.ts";
@@ -9,8 +9,6 @@ import { thrown } from "./support/operations.ts";
 import { pair, writeAll, type Pair } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

@@ -2,7 +2,7 @@
 //
 // UNREGISTERED → REGISTERED → DRAINING → UNREGISTERED, with every refusal by its code.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, openSync } from "node:fs";
 import {
   BufferPool,
@@ -15,8 +15,6 @@ import {
 import { descriptors } from "./support/descriptors.ts";
 import { file, pipe, rejected, thrown } from "./support/operations.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const text = (bytes: Uint8Array) => Buffer.from(bytes).toString();
 

@@ -1,7 +1,7 @@
 // What a long life leaves behind: nothing. Connections and rings by the thousand return their
 // descriptors, slots, buffers and memory, and idle connections cost no receive buffer.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Feature } from "../ts/abi.ts";
 import { Ring, type FeatureName, type RingStats } from "../ts/index.ts";
 import { answer, numberFrom, program, run, start } from "./support/child.ts";
@@ -10,9 +10,6 @@ import { echoClient, echoServer } from "./support/echo.ts";
 import { pair } from "./support/pair.ts";
 import { Random } from "./support/random.ts";
 import { until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 const MIB = 1 << 20;
 

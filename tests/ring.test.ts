@@ -2,7 +2,7 @@
 //
 // The fatal error is provoked by taking the kernel's descriptor away from under the library.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
 import { backend } from "./support/backend.ts";
@@ -10,8 +10,6 @@ import { descriptors } from "./support/descriptors.ts";
 import { pair } from "./support/pair.ts";
 import { until } from "./support/until.ts";
 import { file, pipe, rejected, thrown } from "./support/operations.ts";
-
-setDefaultTimeout(30_000);
 
 const FILES = { uring: "anon_inode:[io_uring]", epoll: "anon_inode:[eventpoll]" };
 

@@ -1,11 +1,9 @@
 // schedule(): a NOP to continue after. It resolves in the turn that reaps it; one that is cancelled
 // never does, whatever the kernel has done by then.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring } from "../ts/index.ts";
 import { rejected, thrown } from "./support/operations.ts";
-
-setDefaultTimeout(30_000);
 
 test("it resolves in the turn that reaps it, with nothing, before the next turn", async () => {
   await using ring = new Ring();

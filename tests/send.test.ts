@@ -3,7 +3,7 @@
 // Chains are in chain.test.ts, zero copy in zero_copy.test.ts; cork and watermarks in
 // write.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,8 +21,6 @@ import {
   type Sendable,
 } from "./support/sends.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const KIB = 1024;
 

@@ -1,12 +1,10 @@
 // A send that fails because the peer is gone: what the peer sent before it went is still received,
 // all of it, and only then is the connection over. Both ways to fail, both kinds of sockets.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, Ring, type Socket } from "../ts/index.ts";
 import { seeded } from "./support/random.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 /** What the server's end was told. */
 class Told {

@@ -3,7 +3,7 @@
 //
 // Signals and socket activation need processes of their own: serve_process.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
 import * as net from "node:net";
 import { join } from "node:path";
@@ -13,8 +13,6 @@ import { backend } from "./support/backend.ts";
 import { folder } from "./support/folder.ts";
 import { ask, Client, echoService, refuses, serveEcho, workerOf } from "./support/serving.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const DISTRIBUTIONS = ["reuse-port", "round-robin"] as const;
 

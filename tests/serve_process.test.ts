@@ -1,15 +1,13 @@
 // What a server does to its process: signals that drain it or end it at once, descriptors that a
 // service manager has passed. Each in a process of its own.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { listenFds, Ring } from "../ts/index.ts";
 import { readAddress } from "../ts/memory.ts";
 import { native } from "../ts/native.ts";
 import { program } from "./support/child.ts";
 import { Client, refuses } from "./support/serving.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 interface Manager {
   /** Passed as descriptor 3. */

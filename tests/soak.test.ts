@@ -4,13 +4,14 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { RingStats } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
+import { patience } from "./support/patience.ts";
 
 const MIB = 1 << 20;
 const operations = Number(process.env["BUN_URING_SOAK"] ?? 300_000);
 /** Ten times what they take on a slow machine. */
 const timeoutMs = 30_000 + operations / 5;
 
-setDefaultTimeout(timeoutMs + 10_000);
+setDefaultTimeout((timeoutMs + 10_000) * patience);
 
 interface Sample {
   ended: number;

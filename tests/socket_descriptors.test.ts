@@ -1,7 +1,7 @@
 // Descriptors that go with the bytes of a Unix socket: in order with them, once, to whoever reads
 // the socket, and closed and counted where nobody takes them.
 
-import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { devNull } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -10,8 +10,6 @@ import { program } from "./support/child.ts";
 import { descriptors } from "./support/descriptors.ts";
 import { seeded, type Random } from "./support/random.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const HERE = fileURLToPath(import.meta.url);
 

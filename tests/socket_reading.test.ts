@@ -1,15 +1,13 @@
 // for await over a socket: every byte in order, back-pressure, the end, errors, leaving the loop;
 // and what becomes of bytes that no handler takes.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import * as net from "node:net";
 import { connect, listen, UringError, type Socket } from "../ts/index.ts";
 import { thrown } from "./support/operations.ts";
 import { pair, writeAll, type Pair } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const MIB = 1 << 20;
 

@@ -1,14 +1,12 @@
 // socket.timeout(): when it strikes and when it does not, what follows, and what it costs. And the
 // time-out of connect, against a port that gives no answer.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, Ring, UringError, type Socket } from "../ts/index.ts";
 import { rejected } from "./support/operations.ts";
 import { pair } from "./support/pair.ts";
 import { silentPort } from "./support/raw_socket.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 /** Resolves after so many milliseconds, by the ring's own clock. */
 async function passed(milliseconds: number): Promise<void> {

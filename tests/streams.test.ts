@@ -1,13 +1,11 @@
 // socket.readable and socket.writable: web streams with back-pressure both ways, their ends and
 // their errors, and what pipes make of them.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, UringError, type Socket } from "../ts/index.ts";
 import { pair, type Pair, type PairOptions } from "./support/pair.ts";
 import { seeded } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const MIB = 1 << 20;
 

@@ -7,8 +7,9 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { BufferPool, type PooledBuffer, Ring } from "../ts/index.ts";
 import { answer, program, run } from "./support/child.ts";
 import { pipe, rejected } from "./support/operations.ts";
+import { patience } from "./support/patience.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * patience);
 
 const teardown = program("teardown");
 

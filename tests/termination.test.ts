@@ -4,12 +4,13 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { answer, program } from "./support/child.ts";
+import { patience } from "./support/patience.ts";
 
 const soak = Number(process.env["BUN_URING_TERMINATIONS"] ?? 0);
 /** Several times what they take on a busy machine. */
 const timeoutMs = 50_000 + soak * 2000;
 
-setDefaultTimeout(timeoutMs + 10_000);
+setDefaultTimeout((timeoutMs + 10_000) * patience);
 
 interface Outcome {
   more: { descriptors: number; bytes: number; blocks: number; pending: number };

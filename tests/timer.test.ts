@@ -1,12 +1,10 @@
 // Timers: timeout, absolute deadlines, interval; their order, their limits, and what they cost.
 // Which of them keep a process alive is in alive.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { prepare, Ring } from "../ts/index.ts";
 import { rejected, thrown } from "./support/operations.ts";
 import { turns } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const DURATION_MAX = 2_147_483_647;
 

@@ -2,12 +2,10 @@
 //
 // Literal numbers: what a form returns is part of the contract.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring } from "../ts/index.ts";
 import { file, pipe, rejected, thrown } from "./support/operations.ts";
 import { turns } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 describe("poll", () => {
   test("gives the number handled and never blocks", async () => {

@@ -2,12 +2,10 @@
 // ring, it stops when it is asked, and what it must not do is refused. The first cases are those of
 // Neolith's worker; those of its queue are in worker_queue.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Ring, type RingWorker, type WorkerExit, type WorkerOptions } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
 import { until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const job = (name = "") => new URL(`file://${program("worker_jobs")}${name && `#${name}`}`);
 

@@ -1,14 +1,11 @@
 // Rings in Workers: each thread has its own, and a Worker that is terminated leaves nothing behind.
 // It happens in a process of its own, whose descriptors and mappings can be counted.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { connect, Ring } from "../ts/index.ts";
 import { answer, program } from "./support/child.ts";
 import { End } from "./support/pair.ts";
 import { turns, until } from "./support/until.ts";
-
-// The preload's holds for the first file of a run alone.
-setDefaultTimeout(30_000);
 
 interface Held {
   descriptors: number;

@@ -2,13 +2,11 @@
 //
 // Back-pressure with slow readers is in content.test.ts, memory in place in send.test.ts.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect, listen, Ring, type Socket } from "../ts/index.ts";
 import { pair } from "./support/pair.ts";
 import { stuck } from "./support/sends.ts";
 import { turns } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const KIB = 1024;
 

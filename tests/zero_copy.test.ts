@@ -3,7 +3,7 @@
 // Loopback copies zero-copy sends as they are received, and says so: what they gain cannot be seen
 // here, only that they are right.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,8 +12,6 @@ import { backend, missing } from "./support/backend.ts";
 import { pair } from "./support/pair.ts";
 import { failure, numbered, poolOf } from "./support/sends.ts";
 import { turns, until } from "./support/until.ts";
-
-setDefaultTimeout(30_000);
 
 const KIB = 1024;
 

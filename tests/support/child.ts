@@ -3,6 +3,7 @@
 
 import * as net from "node:net";
 import { fileURLToPath } from "node:url";
+import { patience } from "./patience.ts";
 
 export interface Finished {
   code: number | null;
@@ -14,7 +15,7 @@ export interface Finished {
 export interface ChildOptions {
   arguments?: readonly string[];
   env?: Record<string, string>;
-  /** The program is killed after this long. */
+  /** The program is killed after this long; on a slow machine it may take longer. */
   timeoutMs?: number;
 }
 
@@ -30,7 +31,7 @@ export function start(path: string, options: ChildOptions = {}) {
     stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",
-    timeout: options.timeoutMs ?? 25_000,
+    timeout: (options.timeoutMs ?? 25_000) * patience,
     killSignal: "SIGKILL",
   });
 }

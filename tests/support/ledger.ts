@@ -6,6 +6,7 @@
 import { afterAll } from "bun:test";
 import { Ring } from "../../ts/index.ts";
 import { descriptors, linkOf, ringBytes } from "./descriptors.ts";
+import { patience } from "./patience.ts";
 import { turns } from "./until.ts";
 
 export interface Holdings {
@@ -74,7 +75,7 @@ function allowance(link: string): number {
 }
 
 /** What is closed in the last turn of a file is gone a few turns later; what is not is a leak. */
-const SETTLED_MS = 5000;
+const SETTLED_MS = 5000 * patience;
 
 /** To be called by a test file: its last hook compares. */
 export function keepLedger(): void {

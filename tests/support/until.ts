@@ -1,7 +1,9 @@
 // Waiting for a condition that no event announces: turns of the event loop, with a deadline.
 // A test prefers events and promises; this is for counters of the kernel or of the process.
 
-const DEADLINE_MS = 15_000;
+import { patience } from "./patience.ts";
+
+const DEADLINE_MS = 15_000 * patience;
 
 /** Resolves when `condition` holds; throws, naming it, when it does not within the deadline. */
 export async function until(
