@@ -84,7 +84,7 @@ describe.each(PLACES)("over %s", (place) => {
     });
   });
 
-  test("one that never reads is read from no more, and what is held for it is bounded", async () => {
+  test("who never reads is read from no more, and what is held for it is bounded", async () => {
     await using ring = new Ring();
     await using theirs = new Ring();
     const all = echoes(ring, place);
