@@ -19,7 +19,7 @@ import { bun, inTree, main, run, TaskError, zig } from "./tools.mjs";
 const TEXT = { encoding: "utf8", maxBuffer: 1 << 28 };
 const MINUTES_MAX = 90;
 /** What tests start besides Bun. */
-const COMMANDS = ["sh", "mkfifo"];
+const COMMANDS = ["sh", "mkfifo", "ls"];
 
 await main(async () => {
   const { releases, files } = asked(process.argv.slice(2));
@@ -88,11 +88,12 @@ function writeImage(parts) {
   }
   image.copy(inTree("zig-out/bin/tests"), "/bin/native");
   image.copy(inTree("zig-out/lib/libbun_uring.so"), "/tree/zig-out/lib/libbun_uring.so");
-  const folders = ["ts", "tests", "examples", "bench", "docs"];
+  const folders = ["ts", "zig", "tests", "examples", "bench", "docs"];
   const texts = ["package.json", "bunfig.toml", "tsconfig.json", "README.md", "CHANGELOG.md"];
   for (const name of [...folders, ...texts]) image.copy(inTree(name), `/tree/${name}`);
   image.copy(inTree(".tasks/guest.mjs"), "/guest.mjs");
   image.write("/etc/hosts", "127.0.0.1 localhost guest\n::1 localhost guest\n");
+  image.write("/etc/nsswitch.conf", "hosts: files\n"); // there is nobody else to ask
   image.write("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
   image.write("/parts.json", JSON.stringify({ parts }));
   image.close();

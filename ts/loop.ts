@@ -47,7 +47,7 @@ type State = "resting" | "spinning" | "armed" | "polling";
 const SPIN_TURNS = 20;
 /** Flushes without a turn of Bun's loop in between: microtasks must not starve it. */
 const FLUSHES_MAX = 16;
-/** The first sleep must end within this time after the wake fd was made readable, milliseconds. */
+/** The first sleep ends within this time after the wake fd was made readable, or is not trusted. */
 const SELF_TEST_MS = 50;
 /** How often the ring is turned where the wake fd cannot be watched, milliseconds. */
 const UNWATCHED_POLL_MS = 1;
@@ -334,17 +334,19 @@ export class Loop {
     if (reader !== this.#reader) return; // cancelled meanwhile
     this.#reading = false;
     if (!works) this.#reader = null;
-    if (this.#watching === "untested" || !works) this.#watching = works ? "works" : "fails";
+    this.#watching = works ? "works" : "fails";
     if (this.#state === "armed") this.#tick();
   }
 
-  /** The wake fd is made readable once: if the read does not end, Bun cannot watch it. */
+  /**
+   * The wake fd is made readable once: if the read does not end, Bun cannot watch it. One that ends
+   * later, on a machine that is slow or stood still, was only late.
+   */
   #testWatch(): void {
     this.#ring.wake();
     const timer = setTimeout(() => {
       if (this.#watching !== "untested" || this.#closed) return;
       this.#watching = "fails";
-      this.#releaseReader();
       if (this.#state === "armed") this.#tick();
     }, SELF_TEST_MS);
     timer.unref();

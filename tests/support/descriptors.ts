@@ -82,9 +82,11 @@ const { symbols: libc } = dlopen("libc.so.6", {
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
 });
 
-/** A blocking counter of the caller's to close: eventfd(2). */
-export function eventfd(): number {
-  const descriptor = libc.eventfd(0, 0);
+const EFD_NONBLOCK = 0o4000;
+
+/** A counter of the caller's to close, that blocks or, as a ring's, does not: eventfd(2). */
+export function eventfd(blocks = true): number {
+  const descriptor = libc.eventfd(0, blocks ? 0 : EFD_NONBLOCK);
   if (descriptor < 0) throw new Error("eventfd failed");
   return descriptor;
 }
