@@ -158,6 +158,8 @@ test("after all of them the connection that they were tried on still works", asy
 describe("options that do not fit together", () => {
   test.each([
     { entries: 3 },
+    { spinTurns: -1 },
+    { spinTurns: 10_001 },
     { receiveBuffers: 3 },
     { receiveBufferSize: 100 },
     { completionEntries: 5000 },

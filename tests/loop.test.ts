@@ -252,15 +252,18 @@ describe("Bun's loop", () => {
   });
 
   /** A loop over a ring with nothing to do, of which nobody hears. */
-  function idle(recheckMs: number, testFails = false) {
+  function idle(recheckMs: number, { testFails = false, spinTurns = 20 } = {}) {
     const bell = eventfd(false);
-    const ring = { looks: 0, armed: 0 };
+    const ring = { looks: 0, armed: 0, looksAwake: 0 };
     const loop = new Loop(
       {
         pump: () => (ring.looks++, false),
         occupy: () => false,
         accompany: () => false,
-        arm: () => (ring.armed++, false),
+        arm() {
+          if (ring.armed++ === 0) ring.looksAwake = ring.looks;
+          return false;
+        },
         disarm() {},
         wake: () => testFails || add(bell),
         wakeFd: bell,
@@ -269,7 +272,7 @@ describe("Bun's loop", () => {
         openCount: 1,
         refCount: 1,
       },
-      recheckMs,
+      { recheckMs, spinTurns },
     );
     loop.recount();
     const close = () => {
@@ -296,8 +299,14 @@ describe("Bun's loop", () => {
     await asleep(sound);
   });
 
+  test.each([0, 1, 3, 200])("sleeps after %d turns without work", async (spinTurns) => {
+    using quiet = idle(0, { spinTurns });
+    await until(() => quiet.ring.armed > 0);
+    expect(quiet.ring.looksAwake).toBe(Math.max(1, spinTurns));
+  });
+
   test("polls a ring that has not heard its test yet; then it sleeps", async () => {
-    using late = idle(0, true);
+    using late = idle(0, { testFails: true });
     await until(() => late.ring.armed > 5);
     add(late.bell);
     await asleep(late);

@@ -121,7 +121,7 @@ export class Engine implements Turnable {
     this.closeTimeout = options.closeTimeout ?? CLOSE_TIMEOUT_MS;
     this.#onLog = options.onLog;
     this.#onStarved = options.onStarved;
-    this.loop = new Loop(this);
+    this.loop = new Loop(this, { spinTurns: options.spinTurns });
   }
 
   get closed(): boolean {
