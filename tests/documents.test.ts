@@ -5,6 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { OperationKind } from "../ts/abi.ts";
 import { run } from "./support/child.ts";
 import { folder } from "./support/folder.ts";
 import { Random } from "./support/random.ts";
@@ -98,4 +99,20 @@ describe("docs/requirements.md", () => {
       }
     }
   });
+});
+
+test("docs/kernels.md names each operation, and each errno that it is made to fail with", () => {
+  const source = read("zig/kernel/failures.zig");
+  const written = source.matchAll(/const (\w+) = numbers\(\.\{(.*?)\}\)/gs);
+  const lists = new Map([...written].map(([, name, list = ""]) => {
+    return [name, [...list.matchAll(/\.(\w+)/g)].map(([, errno]) => `E${errno}`)];
+  }));
+  const rows = [...read("docs/kernels.md").matchAll(/^\| ([a-z_, ]+) \| (E[A-Z0-9, ]+) \|$/gm)];
+  const named = rows.flatMap(([, names = "", errnos = ""]) => {
+    const kinds = names.split(", ");
+    // The list is called by the first of those that share it.
+    expect([names, errnos.split(", ")]).toEqual([names, lists.get(kinds[0]) ?? []]);
+    return kinds;
+  });
+  expect(["nop", ...named].sort()).toEqual(Object.keys(OperationKind).sort());
 });

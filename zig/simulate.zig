@@ -82,6 +82,10 @@ fn tell_coverage(shared: *campaign.Shared) !void {
     var writer: std.Io.Writer = .fixed(&buffer);
     try shared.seen.print(&writer, coverage.absent);
     try shared.seen_operations.print(&writer, operation_coverage.absent);
+    try shared.failed_operations.print(&writer);
+    for (std.enums.values(campaign.Kind)) |kind| {
+        try shared.faults.getPtr(kind).print(&writer, kind);
+    }
     print("{s}", .{writer.buffered()});
 }
 

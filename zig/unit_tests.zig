@@ -46,12 +46,14 @@ test {
     _ = @import("testing/lessons.zig");
     _ = @import("testing/memory_tests.zig");
     _ = @import("testing/engine_tests.zig");
+    _ = @import("testing/fault_coverage.zig");
     _ = @import("testing/faults.zig");
     _ = @import("testing/fault_tests.zig");
     _ = @import("testing/fault_connection_tests.zig");
     _ = @import("testing/fork_tests.zig");
     _ = @import("testing/forwarding_tests.zig");
     _ = @import("testing/opening_tests.zig");
+    _ = @import("testing/operations/failures.zig");
     _ = @import("testing/operations/model.zig");
     _ = @import("testing/operations/schedules.zig");
     _ = @import("testing/mailbox_tests.zig");

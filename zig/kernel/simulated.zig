@@ -8,19 +8,21 @@
 //! `operations.zig` runs operations and chains, `streams.zig` and `system_calls.zig` perform,
 //! `zero_copy.zig` notifies, `network.zig` holds sockets, `peers.zig` the other ends, `volume.zig`
 //! files, `provided.zig` receive buffers, `registered.zig` the tables, `bells.zig` the doorbell,
-//! `fate.zig` the dice, `outcomes.zig` the counts.
+//! `fate.zig` the dice, `chance.zig` failures that man pages list, `outcomes.zig` the counts.
 
 const std = @import("std");
 const assert = std.debug.assert;
 const system = @import("linux.zig");
 const seam = @import("../kernel.zig");
 const SocketAddress = @import("address.zig").SocketAddress;
+const Chance = @import("simulated/chance.zig").Chance;
 const Clock = @import("simulated/clock.zig").Clock;
 const Fate = @import("simulated/fate.zig").Fate;
 const Network = @import("simulated/network.zig").Network;
 const datagrams = @import("simulated/datagrams.zig");
 const provided_file = @import("simulated/provided.zig");
-const Registered = @import("simulated/registered.zig").Registered;
+const registered_file = @import("simulated/registered.zig");
+const Registered = registered_file.Registered;
 const Volume = @import("simulated/volume.zig").Volume;
 const system_calls = @import("simulated/system_calls.zig");
 const none = @import("simulated/network.zig").none;
@@ -30,6 +32,7 @@ const Operation = operations.Operation;
 const errno = system.errno;
 
 pub const Faults = @import("simulated/fate.zig").Faults;
+pub const Struck = @import("simulated/fate.zig").Struck;
 pub const Limits = @import("simulated/network.zig").Limits;
 pub const outcomes = @import("simulated/outcomes.zig");
 pub const peers = @import("simulated/peers.zig");
@@ -42,6 +45,7 @@ pub const Config = struct {
     cq_entries: u32 = 256,
     limits: Limits = .{},
     faults: Faults = .{},
+    chance: Chance = .{},
 };
 
 pub const Simulated = struct {
@@ -81,6 +85,7 @@ pub const Simulated = struct {
     /// Completion queue entries that were readable so far.
     events: u64 = 0,
     closed: bool = false,
+    chance: Chance,
     watcher: ?Watcher = null,
     /// The first thing seen that only a bug above the seam can cause.
     violation: ?[]const u8 = null,
@@ -124,6 +129,7 @@ pub const Simulated = struct {
             .pending = .empty,
             .spare = .empty,
             .notifications = .empty,
+            .chance = config.chance,
         };
         return kernel;
     }
@@ -143,6 +149,7 @@ pub const Simulated = struct {
         }
         kernel.completed.deinit(allocator);
         kernel.connected.deinit(allocator);
+        kernel.chance.failed.deinit(allocator);
         kernel.registered.deinit(allocator);
         kernel.volume.deinit();
         kernel.provided.deinit(allocator);
@@ -158,8 +165,6 @@ pub const Simulated = struct {
     pub fn violate(kernel: *Simulated, message: []const u8) void {
         if (kernel.violation == null) kernel.violation = message;
     }
-
-    // Submission.
 
     pub fn sqe(kernel: *Simulated) ?*Sqe {
         if (kernel.cq_read > 0) kernel.violate("completions are dispatched before the head moved");
@@ -335,8 +340,6 @@ pub const Simulated = struct {
         return kernel.overflow_count;
     }
 
-    // The rest of the contract.
-
     pub fn close(kernel: *Simulated) void {
         if (kernel.closed) kernel.violate("closed twice");
         kernel.closed = true;
@@ -399,7 +402,7 @@ pub const Simulated = struct {
         const registered = &kernel.registered;
         if (!registered.buffers_registered) kernel.violate("no buffers are registered");
         for ([_][]*Operation{ kernel.pending.items, kernel.notifications.items }) |list| {
-            for (list) |operation| if (operations.chain_has_fixed_buffer(operation)) {
+            for (list) |operation| if (registered_file.chain_uses_buffer(operation)) {
                 kernel.violate("buffers are unregistered that an operation uses");
             };
         }

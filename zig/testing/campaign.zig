@@ -10,6 +10,8 @@ const fork = @import("../kernel/fork.zig");
 const mutation = @import("mutation.zig");
 const schedules = @import("schedules.zig");
 const datagram_schedules = @import("datagram_schedules.zig");
+const failures = @import("operations/failures.zig");
+const fault_coverage = @import("fault_coverage.zig");
 const operation_schedules = @import("operations/schedules.zig");
 const operation_model = @import("operations/model.zig");
 const stepping = @import("steps.zig");
@@ -36,6 +38,8 @@ pub const Shared = struct {
     runs: u64 = 0,
     seen: outcomes.Outcomes = .{},
     seen_operations: operation_model.Table = .{},
+    failed_operations: failures.Failures = .{},
+    faults: std.EnumArray(Kind, fault_coverage.Seen) = .initFill(.{}),
     /// What was wrong with the last run, if anything.
     words: [256]u8 = undefined,
     words_len: usize = 0,
@@ -130,6 +134,7 @@ fn perform(shared: *Shared, arena: std.mem.Allocator, plan: ?*stepping.Plan) u8 
             defer run.destroy();
             const outcome = run.perform(operation_schedules.operations_of_one);
             shared.seen_operations.add(&run.seen);
+            shared.failed_operations.add(&run.failed);
             break :kind judge(shared, run, outcome);
         },
         .datagrams => kind: {
@@ -147,6 +152,7 @@ const out_of_memory = 2;
 
 fn judge(shared: *Shared, run: anytype, outcome: anytype) u8 {
     shared.events += run.kernel.events;
+    shared.faults.getPtr(shared.kind).take(run.kernel);
     if (outcome) |_| return 0 else |_| {}
     const message = run.verdict.message;
     @memcpy(shared.words[0..message.len], message);

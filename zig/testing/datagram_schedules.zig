@@ -6,11 +6,13 @@
 
 const std = @import("std");
 const outcomes = @import("../kernel/simulated/outcomes.zig");
+const fault_coverage = @import("fault_coverage.zig");
 const Run = @import("datagrams.zig").Run;
 
 pub const Summary = struct {
     events: u64 = 0,
     seen: outcomes.Outcomes = .{},
+    faults: fault_coverage.Seen = .{},
     /// What was wrong, and with which seed, if it was.
     message: [256]u8 = undefined,
     message_len: usize = 0,
@@ -30,6 +32,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
         const outcome = one.perform(events_of_one);
         summary.events += one.kernel.events;
         summary.seen.add(&one.kernel.outcomes);
+        summary.faults.take(one.kernel);
         outcome catch |failure| {
             const message = one.verdict.message;
             summary.message_len = message.len;
@@ -72,4 +75,9 @@ test "datagrams are sent and received once each, whole, and nothing is left behi
         });
         return error.OutcomeTooRare;
     }
+    var buffer: [8192]u8 = undefined;
+    var writer: std.Io.Writer = .fixed(&buffer);
+    const struck = summary.faults.demand(&writer, .datagrams);
+    std.debug.print("{s}", .{writer.buffered()});
+    try struck;
 }

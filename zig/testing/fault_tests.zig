@@ -6,7 +6,7 @@
 const std = @import("std");
 const abi = @import("../abi.zig");
 const calls = @import("../calls.zig");
-const failures = @import("../kernel/failures.zig");
+const failures = @import("operations/failures.zig");
 const faults = @import("faults.zig");
 const registration = @import("../registration.zig");
 const seam = @import("../kernel.zig");
@@ -82,43 +82,6 @@ fn call_of(kind: abi.OperationKind, subject: *Subject) Call {
     return call;
 }
 
-fn opcode_of(kind: abi.OperationKind) seam.Op {
-    return switch (kind) {
-        .nop => .NOP,
-        .read => .READ,
-        .write => .WRITE,
-        .readv => .READV,
-        .writev => .WRITEV,
-        .fsync, .datasync => .FSYNC,
-        .openat => .OPENAT,
-        .close => .CLOSE,
-        .statx => .STATX,
-        .fallocate => .FALLOCATE,
-        .ftruncate => .FTRUNCATE,
-        .sync_file_range => .SYNC_FILE_RANGE,
-        .socket => .SOCKET,
-        .bind => .BIND,
-        .listen => .LISTEN,
-        .accept => .ACCEPT,
-        .connect => .CONNECT,
-        .send => .SEND,
-        .recv => .RECV,
-        .sendmsg => .SENDMSG,
-        .recvmsg => .RECVMSG,
-        .shutdown => .SHUTDOWN,
-        .poll => .POLL_ADD,
-        .timeout => .TIMEOUT,
-        .splice => .SPLICE,
-        .rename => .RENAMEAT,
-        .unlink => .UNLINKAT,
-        .mkdir => .MKDIRAT,
-        .link => .LINKAT,
-        .symlink => .SYMLINKAT,
-        .read_fixed => .READ_FIXED,
-        .write_fixed => .WRITE_FIXED,
-    };
-}
-
 fn every_errno(ground: *Ground) anyerror!void {
     var subject = try Subject.open();
     defer subject.close();
@@ -128,7 +91,7 @@ fn every_errno(ground: *Ground) anyerror!void {
     for (std.enums.values(abi.OperationKind)) |kind| {
         // A timer without a chain is no operation of the kernel's.
         if (kind == .nop or kind == .timeout) continue;
-        const listed = failures.of(opcode_of(kind));
+        const listed = failures.listed(kind);
         try expect(listed.len > 0);
         for (listed) |code| try expect_forced(ground, &subject, kind, code);
         try expect_forced(ground, &subject, kind, errno.canceled);

@@ -11,10 +11,12 @@ const abi = @import("../abi.zig");
 const seam = @import("../kernel.zig");
 const memory = @import("../memory.zig");
 const features = @import("../features.zig");
+const slots = @import("../slots.zig");
 const teardown = @import("../teardown.zig");
 const simulated = @import("../kernel/simulated.zig");
 const judging = @import("model.zig");
 const model = @import("operations/model.zig");
+const failing = @import("operations/failures.zig");
 const user = @import("operations/user.zig");
 const names = @import("operations/names.zig");
 const settle = @import("operations/settle.zig");
@@ -22,6 +24,7 @@ const descriptors = @import("operations/descriptors.zig");
 const registrations = @import("operations/registrations.zig");
 const stepping = @import("steps.zig");
 const Engine = @import("../engine.zig").Engine;
+const Kind = @import("../operation.zig").Kind;
 const errno = seam.errno;
 
 pub const Error = error{ Violation, OutOfMemory };
@@ -34,6 +37,7 @@ pub const Run = struct {
     engine: *Engine,
     steps: stepping.Steps,
     seen: model.Table = .{},
+    failed: failing.Failures = .{},
     by_slot: []?*model.Operation,
     /// One that did not come to be.
     unused: ?*model.Operation = null,
@@ -87,6 +91,7 @@ pub const Run = struct {
                 .stream_bytes = run.one_of(&.{ 300, 2000, 16 * 1024 }),
             },
             .faults = faults_wanted,
+            .chance = .{ .may_fail = is_users },
         });
         var set: features.Set = .initFull();
         if (run.chance(30)) set.remove(.registered_files);
@@ -99,6 +104,11 @@ pub const Run = struct {
 
     pub fn destroy(run: *Run) void {
         run.engine.destroy();
+    }
+
+    fn is_users(user_data: u64) bool {
+        const kind = @as(slots.UserData, @bitCast(user_data)).kind;
+        return @intFromEnum(kind) >= @intFromEnum(Kind.user_first);
     }
 
     fn engine_config(run: *Run) memory.Config {
@@ -138,7 +148,7 @@ pub const Run = struct {
             .cancel_already = run.permille(&.{ 0, 300 }),
             .cancel_late = run.permille(&.{ 0, 500 }),
             .slow = run.permille(&.{ 100, 500, 900 }),
-            .call = run.permille(&.{ 0, 50 }),
+            .call = run.permille(&.{ 0, 100, 400 }),
             .short = run.permille(&.{ 0, 200 }),
             .buffer_set = run.permille(&.{ 0, 100 }),
         };

@@ -197,16 +197,17 @@ pub const Schedule = struct {
             .zero_copy = schedule.permille(&.{ 0, 100, 300 }),
             .copied = schedule.permille(&.{ 0, 0, 20, 100 }),
             .notify_late = schedule.permille(&.{ 0, 500 }),
-            .shutdown = schedule.permille(&.{ 0, 200 }),
+            .notify_stray = schedule.permille(&.{ 0, 100 }),
+            .shutdown = schedule.permille(&.{ 0, 400 }),
             .close = schedule.permille(&.{ 0, 100 }),
             .cancel_already = schedule.permille(&.{ 0, 300 }),
             .cancel_late = schedule.permille(&.{ 0, 500 }),
             .socket = schedule.permille(&.{ 0, 30 }),
-            .bind = schedule.permille(&.{ 0, 30 }),
-            .listen = schedule.permille(&.{ 0, 30 }),
+            .bind = schedule.permille(&.{ 0, 100 }),
+            .listen = schedule.permille(&.{ 0, 100 }),
             .address = schedule.permille(&.{ 0, 30 }),
             .option = schedule.permille(&.{ 0, 30 }),
-            .send_now = schedule.permille(&.{ 0, 200 }),
+            .send_now = schedule.permille(&.{ 0, 400 }),
         };
     }
 

@@ -7,6 +7,7 @@
 const std = @import("std");
 const outcomes = @import("../kernel/simulated/outcomes.zig");
 const coverage = @import("coverage.zig");
+const fault_coverage = @import("fault_coverage.zig");
 const poison = @import("../poison.zig");
 const Schedule = @import("schedule.zig").Schedule;
 
@@ -14,6 +15,7 @@ pub const Summary = struct {
     events: u64 = 0,
     runs: u32 = 0,
     seen: outcomes.Outcomes = .{},
+    faults: fault_coverage.Seen = .{},
     /// What was wrong, and with which seed, if it was.
     message: [256]u8 = undefined,
     message_len: usize = 0,
@@ -34,6 +36,7 @@ pub fn run(summary: *Summary, seed_first: u32, events: u64) !void {
         summary.events += schedule.kernel.events;
         summary.runs += 1;
         summary.seen.add(&schedule.kernel.outcomes);
+        summary.faults.take(schedule.kernel);
         outcome catch |failure| {
             const message = schedule.verdict.message;
             summary.message_len = message.len;
@@ -67,7 +70,9 @@ test "a million completions in any order leave no byte lost and nothing behind" 
     var buffer: [16384]u8 = undefined;
     var writer: std.Io.Writer = .fixed(&buffer);
     const demanded = coverage.demand(&summary.seen, &writer);
+    const struck = summary.faults.demand(&writer, .connections);
     // Always shown: how often each outcome was met is part of what the run says.
     std.debug.print("{s}", .{writer.buffered()});
     try demanded;
+    try struck;
 }

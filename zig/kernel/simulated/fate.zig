@@ -4,6 +4,7 @@
 //! and the same calls give the same run, to the last byte.
 
 const std = @import("std");
+const outcomes = @import("outcomes.zig");
 
 /// Likelihoods out of 1000 at each opportunity; all 0 is a kernel that only ever does well.
 pub const Faults = struct {
@@ -40,7 +41,8 @@ pub const Faults = struct {
     address: u16 = 0,
     option: u16 = 0,
     send_now: u16 = 0,
-    /// A system call on files, names or new sockets fails (-EIO).
+    /// An operation fails as its man page lists (`failures.zig`), before it has done anything but
+    /// a close; a plain call with -EIO. See `simulated.Config.may_fail`.
     call: u16 = 0,
     /// A read or write moves less than it could.
     short: u16 = 0,
@@ -53,6 +55,8 @@ pub const Faults = struct {
     copied: u16 = 0,
     /// A notification that could come is left for a later enter.
     notify_late: u16 = 0,
+    /// A notification comes twice: nobody has promised the second one.
+    notify_stray: u16 = 0,
     /// A datagram finds no room (-EAGAIN), is refused (-EPERM), is not split (-EMSGSIZE), or the
     /// network's answer to it (-ECONNREFUSED) waits for whoever comes next.
     datagram_full: u16 = 0,
@@ -65,10 +69,14 @@ pub const Faults = struct {
     buffer_set: u16 = 0,
 };
 
+/// How often each fault struck.
+pub const Struck = outcomes.Table(std.meta.FieldEnum(Faults), enum { struck });
+
 pub const Fate = struct {
     /// Small and fast: a simulated kernel asks it more often than anything else.
     prng: std.Random.SplitMix64,
     faults: Faults,
+    struck: Struck = .{},
 
     pub fn init(seed: u64, faults: Faults) Fate {
         return .{ .prng = .init(seed), .faults = faults };
@@ -81,7 +89,9 @@ pub const Fate = struct {
 
     /// Whether the fault of this name strikes now.
     pub inline fn strikes(fate: *Fate, comptime fault: []const u8) bool {
-        return fate.chance(@field(fate.faults, fault));
+        if (!fate.chance(@field(fate.faults, fault))) return false;
+        fate.struck.count(@field(std.meta.FieldEnum(Faults), fault), .struck);
+        return true;
     }
 
     /// 0 ≤ result < `limit`.

@@ -15,6 +15,7 @@ const SocketAddress = @import("../address.zig").SocketAddress;
 const simulated = @import("../simulated.zig");
 const network_file = @import("network.zig");
 const cancel = @import("cancel.zig");
+const chance = @import("chance.zig");
 const datagrams = @import("datagrams.zig");
 const importing = @import("importing.zig");
 const streams = @import("streams.zig");
@@ -53,6 +54,8 @@ pub const Operation = struct {
     fixed_buffer: bool,
     /// What was wrong when it was taken, or 0.
     refused: i32,
+    /// What it is going to fail with, or 0.
+    fails: i32,
     /// The bytes to move, or where to.
     parts: std.ArrayList(system.Iovec),
     total: usize,
@@ -179,6 +182,7 @@ pub fn take(kernel: *Simulated, sqe: *const system.Sqe) *Operation {
         .tried = false,
         .fixed_buffer = false,
         .refused = 0,
+        .fails = 0,
         .parts = operation.parts,
         .total = 0,
         .done = 0,
@@ -233,6 +237,8 @@ fn start(kernel: *Simulated, operation: *Operation) void {
     const refused = if (operation.refused < 0) operation.refused else hold(kernel, operation);
     if (refused < 0) return finish(kernel, operation, refused);
     if (operation.row == .nop) return finish(kernel, operation, 0);
+    chance.draw(kernel, operation);
+    if (operation.fails != 0 and operation.row == .timeout) return chance.fail(kernel, operation);
     if (operation.row == .timeout) {
         operation.deadline_ns += kernel.clock.now;
     } else if (kernel.fate.strikes("slow")) {
@@ -323,6 +329,7 @@ fn attempt(kernel: *Simulated, operation: *Operation) void {
         },
     }
     if (kernel.clock.now < operation.deadline_ns) return;
+    if (operation.fails != 0) return chance.fail(kernel, operation);
     switch (operation.row) {
         .timeout => finish(kernel, operation, errno.time),
         .link_timeout => expire(kernel, operation),
@@ -444,14 +451,6 @@ fn break_chain(kernel: *Simulated, first: *Operation) void {
         drop_unstarted(kernel, operation);
         if (timeout) |linked| drop_unstarted(kernel, linked);
     }
-}
-
-pub fn chain_has_fixed_buffer(first: *const Operation) bool {
-    var member: ?*const Operation = first;
-    while (member) |operation| : (member = operation.next) {
-        if (operation.fixed_buffer) return true;
-    }
-    return false;
 }
 
 /// For the end of the kernel: what waits behind a pending operation is nowhere else.

@@ -8,6 +8,7 @@ const std = @import("std");
 const abi = @import("../../abi.zig");
 const system = @import("../linux.zig");
 const network_file = @import("network.zig");
+const Operation = @import("operations.zig").Operation;
 const Network = network_file.Network;
 const none = network_file.none;
 const errno = system.errno;
@@ -67,3 +68,11 @@ pub const Registered = struct {
         return count;
     }
 };
+
+pub fn chain_uses_buffer(first: *const Operation) bool {
+    var member: ?*const Operation = first;
+    while (member) |operation| : (member = operation.next) {
+        if (operation.fixed_buffer) return true;
+    }
+    return false;
+}

@@ -104,9 +104,6 @@ pub fn hold(kernel: *Simulated, operation: *Operation) i32 {
 // Attempts.
 
 pub fn attempt(kernel: *Simulated, operation: *Operation) void {
-    if (!operation.tried and operation.sqe.opcode != .POLL_ADD and kernel.fate.strikes("call")) {
-        return operations.finish(kernel, operation, errno.io);
-    }
     operation.tried = true;
     if (operation.sqe.opcode == .POLL_ADD) return poll(kernel, operation);
     switch (perform(kernel, operation)) {

@@ -82,7 +82,9 @@ fn post(kernel: *Simulated, operation: *Operation) void {
     kernel.outcomes.count(.notification, if (operation.stage == .taken)
         .cancelled
     else if (operation.copied) .short else .full);
-    kernel.post(operation.user_data, usage, system.cqe_flag.notification);
+    const flags = system.cqe_flag.notification;
+    kernel.post(operation.user_data, usage, flags);
+    if (kernel.fate.strikes("notify_stray")) kernel.post(operation.user_data, usage, flags);
     operations.recycle(kernel, operation);
 }
 

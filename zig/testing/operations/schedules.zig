@@ -6,12 +6,16 @@
 const std = @import("std");
 const coverage = @import("coverage.zig");
 const poison = @import("../../poison.zig");
+const failures = @import("failures.zig");
+const fault_coverage = @import("../fault_coverage.zig");
 const model = @import("model.zig");
 const Run = @import("../operations.zig").Run;
 
 pub const Summary = struct {
     operations: u64 = 0,
     seen: model.Table = .{},
+    failed: failures.Failures = .{},
+    faults: fault_coverage.Seen = .{},
     /// What was wrong, and with which seed, if it was.
     message: [256]u8 = undefined,
     message_len: usize = 0,
@@ -31,6 +35,8 @@ pub fn run(summary: *Summary, seed_first: u32, operations: u64) !void {
         const outcome = one.perform(operations_of_one);
         summary.operations += one.ended;
         summary.seen.add(&one.seen);
+        summary.failed.add(&one.failed);
+        summary.faults.take(one.kernel);
         outcome catch |failure| {
             const message = one.verdict.message;
             summary.message_len = message.len;
@@ -64,7 +70,11 @@ test "a million operations of every kind end once each and leave nothing behind"
     var buffer: [16384]u8 = undefined;
     var writer: std.Io.Writer = .fixed(&buffer);
     const demanded = summary.seen.demand(&writer, coverage.absent, coverage.count_min);
+    const failed = summary.failed.demand(&writer);
+    const struck = summary.faults.demand(&writer, .operations);
     // Always shown: how often each end was met is part of what the run says.
     std.debug.print("{s}", .{writer.buffered()});
     try demanded;
+    try failed;
+    try struck;
 }

@@ -9,6 +9,7 @@ const calls = @import("../../calls.zig");
 const seam = @import("../../kernel.zig");
 const pattern = @import("../pattern.zig");
 const model = @import("model.zig");
+const failures = @import("failures.zig");
 const names = @import("names.zig");
 const descriptors = @import("descriptors.zig");
 const Descriptor = descriptors.Descriptor;
@@ -100,6 +101,7 @@ fn judge(run: *Run, operation: *Operation, result: i32) Error!Column {
     if (operation.withdrawn) {
         return if (result == errno.canceled) .cancelled else wrong(run, operation, result);
     }
+    if (try failures.judge(run, operation, result)) |column| return column;
     if (result == errno.canceled) {
         if (!operation.cancelled) return wrong(run, operation, result);
         give_up(operation);
@@ -123,13 +125,11 @@ fn give_up(operation: *Operation) void {
     };
 }
 
-/// Failures by chance of what is a plain system call in the simulated kernel.
+/// Failures by chance of what is done by a plain call, and of what a close has flushed.
 fn is_chance(operation: *const Operation, result: i32) bool {
     if (result != errno.io) return false;
-    return switch (operation.kind) {
-        .nop, .timeout, .accept, .connect, .send, .recv, .sendmsg, .recvmsg, .poll => false,
-        else => true,
-    };
+    return operation.kind == .close or
+        operation.masked and !model.has_no_plain_call(operation.kind);
 }
 
 fn expect(run: *Run, operation: *const Operation, result: i32, expected: i32) Error!Column {
