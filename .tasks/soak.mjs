@@ -4,19 +4,31 @@
 // used and closed, and memory stays flat. Builds first what is missing.
 
 import { build } from "./build.mjs";
-import { bun, foreground, main } from "./tools.mjs";
+import { bun, foreground, main, wholeNumber } from "./tools.mjs";
+
+const SOAKS = {
+  operations: {
+    count: "10000000",
+    variable: "BUN_URING_SOAK",
+    tests: ["tests/soak.test.ts"],
+  },
+  workers: {
+    count: "1000",
+    variable: "BUN_URING_TERMINATIONS",
+    tests: ["tests/termination.test.ts", "-t", "mid-traffic"],
+  },
+  cycles: {
+    count: "1000000",
+    variable: "BUN_URING_CYCLES",
+    tests: ["tests/resources.test.ts", "-t", "no slot and no memory"],
+  },
+};
 
 await main(async () => {
+  const given = process.argv.slice(2);
+  const name = Object.hasOwn(SOAKS, given[0] ?? "") ? given.shift() : "operations";
+  const { count, variable, tests } = SOAKS[name];
+  process.env[variable] = wholeNumber(name, given[0] ?? count, 1, 1_000_000_000);
   await build();
-  const [what, count] = process.argv.slice(2);
-  if (what === "workers") {
-    process.env.BUN_URING_TERMINATIONS = count ?? "1000";
-    await foreground([bun, "test", "tests/termination.test.ts", "-t", "mid-traffic"]);
-  } else if (what === "cycles") {
-    process.env.BUN_URING_CYCLES = count ?? "1000000";
-    await foreground([bun, "test", "tests/resources.test.ts", "-t", "no slot and no memory"]);
-  } else {
-    process.env.BUN_URING_SOAK = what ?? "10000000";
-    await foreground([bun, "test", "tests/soak.test.ts"]);
-  }
+  await foreground([bun, "test", ...tests]);
 });

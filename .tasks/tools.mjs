@@ -28,6 +28,13 @@ const ZIG_CACHE = { ZIG_GLOBAL_CACHE_DIR: inTree(".zig-cache/global") };
 /** What stops a task; the message is all that is shown. */
 export class TaskError extends Error {}
 
+/** A whole number, as text, from the command line. */
+export function wholeNumber(what, text, least, most) {
+  const number = Number(text);
+  if (/^\d+$/.test(text) && number >= least && number <= most) return text;
+  throw new TaskError(`${what}: expected a whole number from ${least} to ${most}, got '${text}'`);
+}
+
 export async function main(task) {
   try {
     await task();
