@@ -1,4 +1,5 @@
-// The long runs as their users call them: what is no number is said before anything is built.
+// The long runs as their users call them: what is no number, or none that makes sense, is said in
+// one line before anything is built.
 
 import { expect, test } from "bun:test";
 import { fileURLToPath } from "node:url";
