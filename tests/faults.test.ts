@@ -5,9 +5,12 @@
 import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 import { SYMBOLS } from "../ts/abi.ts";
+import type { BackendName } from "../ts/index.ts";
+import { backend } from "./support/backend.ts";
 import { answer, program } from "./support/child.ts";
 import { definedSymbols } from "./support/elf.ts";
 import { buildFaults, FAULTS_LIBRARY } from "./support/faults.ts";
+import { ESSENTIAL, SPARE } from "./support/forbidden.ts";
 
 setDefaultTimeout(120_000);
 
@@ -79,11 +82,39 @@ test("the library that programs load has nothing of it", async () => {
     return Bun.file(path).arrayBuffer();
   })) as [ArrayBuffer, ArrayBuffer];
   expect(definedSymbols(shipped).sort()).toEqual(Object.keys(SYMBOLS).sort());
-  const calls = ["bu_fault_add", "bu_fault_clear"];
+  const calls = ["bu_fault_add", "bu_fault_clear", "bu_fault_forbid"];
   expect(definedSymbols(forced).sort()).toEqual([...Object.keys(SYMBOLS), ...calls].sort());
   // The names by which a rule says what it is about: only rules need them.
   for (const name of ["receive_cancel", "connect_cancel"]) {
     const holds = (file: ArrayBuffer) => Buffer.from(file).includes(name);
     expect([holds(forced), holds(shipped)]).toEqual([true, false]);
   }
+});
+
+interface Forbidden {
+  backend: BackendName;
+  reason: string;
+  differs: Record<string, unknown>;
+}
+
+// A policy for rings (io_uring_register(2), restrictions) answers each entry with EACCES.
+describe("where one opcode of io_uring is forbidden", () => {
+  let outcomes: Record<string, Forbidden> = {};
+  beforeAll(async () => {
+    const env = { BUN_URING_LIBRARY: FAULTS_LIBRARY, BUN_URING_BACKEND: "auto" };
+    outcomes = await answer(program("forbidden"), { env, timeoutMs: 60_000 });
+  }, 120_000);
+  const onRing = test.if(backend === "uring");
+
+  onRing.each(Object.keys(ESSENTIAL))("%s: the twin serves, and says why", (name) => {
+    expect(outcomes[name]).toEqual({
+      backend: "epoll",
+      reason: expect.stringMatching(/operations that a ring cannot do without.*\(EACCES\)/),
+      differs: {},
+    });
+  });
+
+  onRing.each(Object.keys(SPARE))("%s: the ring does it in another way", (name) => {
+    expect(outcomes[name]).toMatchObject({ backend: "uring", differs: {} });
+  });
 });

@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0xeb3e754f;
+export const ABI_HASH = 0x1c06aa20;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -62,6 +62,7 @@ export const Reason = {
   eventfd_refused: 5,
   out_of_memory: 6,
   epoll_refused: 7,
+  opcode_refused: 8,
 } as const;
 export type Reason = (typeof Reason)[keyof typeof Reason];
 

@@ -233,6 +233,8 @@ function refusalSentence(outcome: number, reason: number, errno: number): string
       return `provided-buffer rings were refused (${detail}); they need Linux 5.19`;
     case Reason.receive_refused:
       return `receiving into provided buffers does not work here (${detail}); it needs Linux 5.19`;
+    case Reason.opcode_refused:
+      return `operations that a ring cannot do without are forbidden here (${detail})`;
     case Reason.eventfd_refused:
       return `an eventfd could not be registered (${detail})`;
     case Reason.epoll_refused:

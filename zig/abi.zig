@@ -104,6 +104,8 @@ pub const Reason = enum(u32) {
     out_of_memory = 6,
     /// epoll or a timerfd were refused.
     epoll_refused = 7,
+    /// Operations that a ring cannot do without were refused one by one, as a policy does.
+    opcode_refused = 8,
 };
 
 /// What one completion record says.

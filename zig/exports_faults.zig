@@ -8,6 +8,7 @@ const std = @import("std");
 const exports = @import("exports.zig");
 const faults = @import("testing/faults.zig");
 const errno = @import("kernel.zig").errno;
+const opcodes = @import("kernel/opcodes.zig");
 
 pub const panic = exports.panic;
 pub const forces_results = true;
@@ -32,6 +33,14 @@ export fn bu_fault_add(
         .result = result,
     });
     return if (added) 0 else errno.inval;
+}
+
+/// Rings that are opened from here on may not use this opcode, as under a policy; below 0 they may
+/// use all again.
+export fn bu_fault_forbid(opcode: i32) i32 {
+    if (opcode >= 256) return errno.inval;
+    if (opcode < 0) opcodes.forbidden = .initEmpty() else opcodes.forbidden.set(@intCast(opcode));
+    return 0;
 }
 
 /// Ends all rules: how often they struck.

@@ -9,6 +9,7 @@ const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const memory = @import("memory.zig");
+const opcodes = @import("kernel/opcodes.zig");
 const uring = @import("kernel/uring.zig");
 const slots = @import("slots.zig");
 const socket = @import("operation/connection.zig");
@@ -113,7 +114,8 @@ fn operations_of(config: *const memory.Config) u32 {
 }
 
 fn open_ring(config: *const memory.Config) Rung {
-    var supported = switch (probe(config.features_disabled)) {
+    var refused: opcodes.Set = .initEmpty();
+    var supported = switch (probe(config.features_disabled, &refused)) {
         .supported => |features| features,
         .refused => |refusal| return .{ .refused = refusal },
     };
@@ -124,8 +126,10 @@ fn open_ring(config: *const memory.Config) Rung {
             .ring => |opened| {
                 if (!opened.kernel.has_registered_fd()) supported.remove(.registered_ring_fd);
                 const unused = setup_features.differenceWith(opened.features);
+                var kernel = opened.kernel;
+                kernel.opcodes = kernel.opcodes.differenceWith(refused);
                 return .{ .ring = .{
-                    .kernel = opened.kernel,
+                    .kernel = kernel,
                     .features = supported.differenceWith(unused),
                 } };
             },
@@ -172,15 +176,19 @@ fn climb(supported: Set, entries: u32, cq_entries: u32) Rung {
 
 const Probed = union(enum) { supported: Set, refused: Refusal };
 
-/// Tries what everything above relies on, on a small ring of its own: a provided-buffer ring, and
-/// receives into it over a socket pair.
-fn probe(disabled: Set) Probed {
+/// Tries what everything above relies on, on a small ring of its own: the opcodes, a
+/// provided-buffer ring, and receives into it over a socket pair.
+fn probe(disabled: Set, refused: *opcodes.Set) Probed {
     var supported = Set.initFull().differenceWith(disabled);
     var ring = switch (climb(supported, 8, 16)) {
         .ring => |opened| opened.kernel,
         .refused => |refusal| return .{ .refused = refusal },
     };
     defer ring.close();
+    refused.* = opcodes.refused(&ring);
+    for (opcodes.essential) |opcode| if (refused.isSet(@intFromEnum(opcode))) {
+        return .{ .refused = .{ .reason = .opcode_refused, .code = errno.acces } };
+    };
     const page = memory.map(2 * memory.page_size) catch
         return .{ .refused = .{ .reason = .out_of_memory, .code = errno.nomem } };
     defer memory.unmap(page);

@@ -41,6 +41,7 @@ function symbolsOf() {
   return dlopen(process.env["BUN_URING_LIBRARY"] ?? FAULTS_LIBRARY, {
     bu_fault_add: { args: [pointer, u32, u32, u32, i32], returns: i32 },
     bu_fault_clear: { args: [], returns: u32 },
+    bu_fault_forbid: { args: [i32], returns: i32 },
   }).symbols;
 }
 
@@ -60,4 +61,11 @@ export function force({ kind, how = "instead", nth = 1, every = 0, result }: Rul
 export function cleared(): number {
   symbols ??= symbolsOf();
   return symbols.bu_fault_clear();
+}
+
+/** Rings that are opened from here on may not use these opcodes of io_uring, as under a policy. */
+export function forbid(opcodes: readonly number[]): void {
+  symbols ??= symbolsOf();
+  symbols.bu_fault_forbid(-1);
+  for (const opcode of opcodes) symbols.bu_fault_forbid(opcode);
 }

@@ -12,6 +12,7 @@ const abi = @import("../abi.zig");
 const system = @import("linux.zig");
 const seam = @import("../kernel.zig");
 const multicast = @import("multicast.zig");
+const opcodes = @import("opcodes.zig");
 const ProvidedRing = @import("provided_ring.zig").ProvidedRing;
 const socket_call = @import("socket_call.zig");
 const socket_option = @import("socket_option.zig");
@@ -48,7 +49,7 @@ pub const Uring = struct {
     cq_mask: u32,
     cq_entries: u32,
     cqe_array: [*]Cqe,
-    opcodes: std.StaticBitSet(256),
+    opcodes: opcodes.Set,
     provided: std.EnumArray(seam.BufferGroup, ProvidedRing),
 
     const Sqe = system.Sqe;
@@ -58,7 +59,7 @@ pub const Uring = struct {
     pub fn open(config: Config) union(enum) { ring: Uring, refused: i32 } {
         assert(std.math.isPowerOfTwo(config.entries));
         var params = std.mem.zeroes(system.Params);
-        params.flags = setup_flags(config.features) |
+        params.flags = setup_flags(config.features) | opcodes.setup_flags() |
             linux.IORING_SETUP_CQSIZE | linux.IORING_SETUP_CLAMP;
         params.cq_entries = config.cq_entries;
         const fd = system.result(linux.io_uring_setup(config.entries, &params));
@@ -74,13 +75,15 @@ pub const Uring = struct {
             system.close(fd);
             return .{ .refused = errno.nomem };
         };
+        const restricted = opcodes.restrict(fd);
+        if (restricted < 0) return ring.abandon(restricted);
         ring.event_fd = system.eventfd();
         if (ring.event_fd < 0) return ring.abandon(ring.event_fd);
         const registered = ring.register(.REGISTER_EVENTFD, &ring.event_fd, 1);
         if (registered < 0) return ring.abandon(registered);
         ring.disarm();
         if (config.features.contains(.registered_ring_fd)) ring.register_ring_fd();
-        ring.probe_opcodes();
+        ring.opcodes = opcodes.known(fd);
         return .{ .ring = ring };
     }
 
@@ -391,16 +394,6 @@ pub const Uring = struct {
 
     pub fn supports(ring: *const Uring, opcode: system.Op) bool {
         return ring.opcodes.isSet(@intFromEnum(opcode));
-    }
-
-    /// REGISTER_PROBE (5.6); a ring that refuses it is taken to know everything.
-    fn probe_opcodes(ring: *Uring) void {
-        var known = std.mem.zeroes(linux.io_uring_probe);
-        if (ring.register(.REGISTER_PROBE, &known, known.ops.len) < 0) return;
-        ring.opcodes = .initEmpty();
-        for (known.ops[0..known.ops_len], 0..) |operation, opcode| {
-            if (operation.is_supported()) ring.opcodes.set(opcode);
-        }
     }
 
     pub fn plain(_: *Uring, entry: *const Sqe) i32 {
