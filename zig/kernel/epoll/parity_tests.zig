@@ -210,11 +210,13 @@ test "path operations, sockets and splices do what their calls do" {
             const open = session.put(.OPENAT, linux.AT.FDCWD, 1);
             open.addr = @intFromPtr("/dev/null");
             open.rw_flags = flag.open_cloexec;
+            try session.expect(1); // a worker of the kernel may open it, while others go on
             const missing = session.put(.OPENAT, linux.AT.FDCWD, 2);
             missing.addr = @intFromPtr("/nowhere/at/all");
+            try session.expect(1);
             const make = session.put(.SOCKET, linux.AF.UNIX, 1);
             make.off = linux.SOCK.STREAM | linux.SOCK.CLOEXEC;
-            try session.expect(3);
+            try session.expect(1);
             session.forget(session.made[1]);
             _ = session.put(.CLOSE, session.made[1], 3);
             try session.expect(1);
