@@ -142,7 +142,7 @@ test "a multishot receive on an empty buffer ring ends at once (K9)" {
             try session.expect(0);
             try session.write(ends[1], "one");
             try session.expect(1);
-            // More than the two buffers that are left: some kernels look for the next one only then.
+            // More than the two buffers that are left hold: some kernels look for more only then.
             try session.write(ends[1], "two" ** 50);
             try session.expect(3);
             session.give(.stream, 0, 3);
