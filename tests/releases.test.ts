@@ -8,6 +8,7 @@ import { Ring, type FeatureName, type RingOptions } from "../ts/index.ts";
 import { laterThan, RELEASES, type Release } from "../ts/releases.ts";
 import { backend } from "./support/backend.ts";
 import { descriptors } from "./support/descriptors.ts";
+import { ringBytes } from "./support/descriptors.ts";
 import { file, thrown } from "./support/operations.ts";
 import { pair } from "./support/pair.ts";
 
@@ -96,6 +97,22 @@ describe("what a kernel does not have is done another way", () => {
       return descriptors().length - before;
     };
     expect([await more({}), await more({ disable: ["6.12"] })]).toEqual([0, 1]);
+  });
+
+  onWhole("6.1: the submission queue has its array of indices, and order in it", async () => {
+    const entries = 8192;
+    const bytesOf = async (disable: Release[]) => {
+      const before = ringBytes();
+      await using ring = new Ring({ disable, entries });
+      const own = ringBytes() - before;
+      // Around its end, several times.
+      const order: number[] = [];
+      for (let i = 0; i < 3 * entries; i++) ring.nop(() => order.push(i));
+      await ring.drain();
+      expect(order).toEqual(Array.from({ length: 3 * entries }, (_, i) => i));
+      return own;
+    };
+    expect((await bytesOf(["6.1"])) - (await bytesOf(["6.6"]))).toBe(4 * entries);
   });
 
   onWhole("6.12: posts come by the eventfd, or not at all", async () => {
