@@ -114,7 +114,9 @@ function boot(machine, kernel, image) {
   const child = spawn("qemu-system-x86_64", [...flags, ...Object.entries(options).flat()], {
     stdio: ["ignore", "pipe", "inherit"],
   });
-  const timer = setTimeout(() => child.kill("SIGKILL"), MINUTES_MAX * 60_000);
+  const stop = () => child.kill("SIGKILL");
+  const timer = setTimeout(stop, MINUTES_MAX * 60_000);
+  process.once("SIGTERM", stop); // the table is of what was said until then
   let rest = "";
   child.stdout.setEncoding("utf8").on("data", (text) => {
     const lines = (rest + text).split(/\r?\n/);
@@ -124,6 +126,7 @@ function boot(machine, kernel, image) {
   return new Promise((resolve) => {
     child.on("close", () => {
       clearTimeout(timer);
+      process.off("SIGTERM", stop);
       resolve(machine);
     });
   });
