@@ -5,6 +5,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import net from "node:net";
 import { connect, listen, proxy, Ring, type Socket, type UringError } from "../ts/index.ts";
+import { line as open } from "./support/line.ts";
 import { rejected } from "./support/operations.ts";
 import { Random } from "./support/random.ts";
 import { turns, until } from "./support/until.ts";
@@ -12,44 +13,7 @@ import { turns, until } from "./support/until.ts";
 const ring = new Ring();
 afterAll(() => ring.close({ cancel: true }));
 
-/** A socket of the library and the foreign peer at its other end. */
-interface Line extends Disposable {
-  socket: Socket;
-  peer: net.Socket;
-  /** What the peer has received, until its end. */
-  received: Promise<Buffer>;
-  bytes(): number;
-}
-
-async function line(socket: Record<string, unknown> = {}, on = ring): Promise<Line> {
-  const opened = Promise.withResolvers<Socket>();
-  const listener = listen({
-    hostname: "127.0.0.1",
-    port: 0,
-    ring: on,
-    socket: { open: (accepted: Socket) => opened.resolve(accepted), ...socket },
-  });
-  const peer = net.connect({ host: "127.0.0.1", port: listener.port, allowHalfOpen: true });
-  const chunks: Buffer[] = [];
-  const ended = Promise.withResolvers<Buffer>();
-  peer.on("data", (chunk: Buffer) => chunks.push(chunk));
-  peer.on("end", () => ended.resolve(Buffer.concat(chunks)));
-  peer.on("error", (error) => ended.reject(error));
-  // Not every test looks at it.
-  ended.promise.catch(() => {});
-  const accepted = await opened.promise;
-  listener.stop();
-  return {
-    socket: accepted,
-    peer,
-    received: ended.promise,
-    bytes: () => chunks.reduce((sum, { length }) => sum + length, 0),
-    [Symbol.dispose]: () => {
-      peer.destroy();
-      accepted.terminate();
-    },
-  };
-}
+const line = (socket: Record<string, unknown> = {}, on = ring) => open(on, socket);
 
 /** Waits until the ring has received so many bytes from here on. */
 function counting(): (bytes: number) => Promise<void> {

@@ -1,6 +1,7 @@
-// Workers that are terminated in a turn, in a wait, with a thousand operations pending and in
-// mid-traffic: no crash, and no descriptor, mapping or block is left. Each kind has a process of
-// its own, which counts. `npm run soak -- workers` terminates a thousand in mid-traffic.
+// Workers that are terminated in a turn, in a wait, with a thousand operations pending, in
+// mid-traffic and with full pipes: no crash, and no descriptor, mapping or block is left. Each kind
+// has a process of its own, which counts. `npm run soak -- workers` terminates a thousand in
+// mid-traffic.
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { answer, program } from "./support/child.ts";
@@ -25,6 +26,7 @@ const PLACES: [string, string, number][] = [
   ["inside a wait", "wait", 8],
   ["with a thousand operations pending", "pending", 8],
   ["in mid-traffic", "traffic", soak || 12],
+  ["with full pipes", "pipes", 4],
 ];
 
 test.each(PLACES)("Workers terminated %s leave nothing behind", async (_name, how, rounds) => {

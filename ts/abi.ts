@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x1c06aa20;
+export const ABI_HASH = 0x91331208;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -50,6 +50,7 @@ export const Feature = {
   udp_gro: 15,
   udp_gso: 16,
   receive_limit: 17,
+  splice: 18,
 } as const;
 export type Feature = (typeof Feature)[keyof typeof Feature];
 
@@ -296,7 +297,7 @@ export const RING_OPTIONS = {
   staging_blocks: 28,
   high_water_mark: 32,
   zero_copy_min: 36,
-  reserved_1: 40,
+  splice_min: 40,
   backend: 44,
   features_disabled: 48,
   operations_disabled_low: 52,
@@ -318,7 +319,7 @@ export const RING_OPTIONS_WORDS = {
   staging_blocks: 7,
   high_water_mark: 8,
   zero_copy_min: 9,
-  reserved_1: 10,
+  splice_min: 10,
   backend: 11,
   features_disabled: 12,
   operations_disabled_low: 13,
@@ -432,7 +433,7 @@ export const REGISTRATION_WORDS = {
   reserved_0: 3,
 } as const;
 
-export const STATS_SIZE = 320;
+export const STATS_SIZE = 328;
 export const STATS = {
   turns: 0,
   enters: 8,
@@ -466,14 +467,15 @@ export const STATS = {
   receive_large: 232,
   receive_switches: 240,
   forwards_copied: 248,
-  staging_blocks_used: 256,
-  receive_buffers_free: 264,
-  receive_buffers_target: 272,
-  receive_blocks_free: 280,
-  receive_buffers_lent: 288,
-  operations_waiting: 296,
-  sq_queued: 304,
-  cq_queued: 312,
+  forwards_spliced: 256,
+  staging_blocks_used: 264,
+  receive_buffers_free: 272,
+  receive_buffers_target: 280,
+  receive_blocks_free: 288,
+  receive_buffers_lent: 296,
+  operations_waiting: 304,
+  sq_queued: 312,
+  cq_queued: 320,
 } as const;
 export const STATS_WORDS = {
   turns: 0,
@@ -508,14 +510,15 @@ export const STATS_WORDS = {
   receive_large: 29,
   receive_switches: 30,
   forwards_copied: 31,
-  staging_blocks_used: 32,
-  receive_buffers_free: 33,
-  receive_buffers_target: 34,
-  receive_blocks_free: 35,
-  receive_buffers_lent: 36,
-  operations_waiting: 37,
-  sq_queued: 38,
-  cq_queued: 39,
+  forwards_spliced: 32,
+  staging_blocks_used: 33,
+  receive_buffers_free: 34,
+  receive_buffers_target: 35,
+  receive_blocks_free: 36,
+  receive_buffers_lent: 37,
+  operations_waiting: 38,
+  sq_queued: 39,
+  cq_queued: 40,
 } as const;
 
 /** Every record in the numbering of `bu_abi_echo`, with the types of its fields. */
@@ -568,7 +571,7 @@ export const LAYOUTS = [
       staging_blocks: "u32",
       high_water_mark: "u32",
       zero_copy_min: "u32",
-      reserved_1: "u32",
+      splice_min: "u32",
       backend: "u32",
       features_disabled: "u32",
       operations_disabled_low: "u32",
@@ -689,6 +692,7 @@ export const LAYOUTS = [
       receive_large: "f64",
       receive_switches: "f64",
       forwards_copied: "f64",
+      forwards_spliced: "f64",
       staging_blocks_used: "f64",
       receive_buffers_free: "f64",
       receive_buffers_target: "f64",

@@ -68,6 +68,11 @@ export interface RingOptions {
    */
   zeroCopyThreshold?: number;
   /**
+   * Bytes that come at a time from which on `pipeTo` and `proxy` carry them through pipes of the
+   * kernel, without a copy. Default 32768; `Infinity` is never. splice(2)
+   */
+  spliceThreshold?: number;
+  /**
    * Features to treat as refused, operations to do by plain system calls, and a release of Linux
    * ("6.1") to have nothing that came later; besides those in BUN_URING_DISABLE.
    */
@@ -107,15 +112,20 @@ const LOOP_OPTIONS = [
   ["spinTurns", 0, 10_000],
 ] as const;
 
-const ZERO_COPY_NEVER = 0xffff_ffff;
+/** Of a threshold. */
+const NEVER = 0xffff_ffff;
 /** Of `receive_blocks`, where 0 stands for the default. */
 const BLOCKS_NONE = 0xffff_ffff;
 
-/** 0 stands for unset. */
 export function readZeroCopyThreshold(operation: string, threshold: unknown): number {
+  return readThreshold(operation, "zeroCopyThreshold", threshold);
+}
+
+/** 0 stands for unset. */
+function readThreshold(operation: string, name: string, threshold: unknown): number {
   if (threshold === undefined) return 0;
-  if (threshold === Number.POSITIVE_INFINITY) return ZERO_COPY_NEVER;
-  return checkInteger(operation, "zeroCopyThreshold", threshold, 1, ZERO_COPY_NEVER);
+  if (threshold === Number.POSITIVE_INFINITY) return NEVER;
+  return checkInteger(operation, name, threshold, 1, NEVER);
 }
 
 export function readOptions(options: RingOptions): RingOptionWords {
@@ -132,6 +142,7 @@ export function readOptions(options: RingOptions): RingOptionWords {
   const words = readDisabled(options.disable);
   words.backend = readBackend(options.backend);
   words.zero_copy_min = readZeroCopyThreshold("Ring", options.zeroCopyThreshold);
+  words.splice_min = readThreshold("Ring", "spliceThreshold", options.spliceThreshold);
   for (const [name, [word, least, most]] of Object.entries(NUMERIC_OPTIONS)) {
     const value = options[name as keyof typeof NUMERIC_OPTIONS];
     if (value !== undefined) words[word] = checkInteger("Ring", name, value, least, most);

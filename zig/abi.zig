@@ -84,6 +84,7 @@ pub const Feature = enum(u32) {
     /// UDP_SEGMENT: datagrams to one place and of one size are sent together
     udp_gso = 16,
     receive_limit = 17, // `optlen`: a multishot receive ends by itself after so many bytes
+    splice = 18, // what is forwarded in bulk goes through pipes
 };
 
 /// Why a ring has the backend that it has.
@@ -209,7 +210,7 @@ pub const RingOptions = extern struct {
     high_water_mark: u32,
     /// Bytes from which on memory is sent without a copy.
     zero_copy_min: u32,
-    reserved_1: u32 = 0,
+    splice_min: u32, // bytes at a time from which on a pipe carries what is forwarded
     backend: Backend,
     /// Bits of `Feature` to treat as refused.
     features_disabled: u32,
@@ -484,6 +485,7 @@ pub const Stats = extern struct {
     receive_switches: f64,
     /// Received buffers that were forwarded as copies, since too many were lent.
     forwards_copied: f64,
+    forwards_spliced: f64, // fillings of a pipe
     staging_blocks_used: f64,
     receive_buffers_free: f64,
     receive_buffers_target: f64,

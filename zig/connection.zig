@@ -18,6 +18,7 @@ const passing = @import("passing.zig");
 const proxied = @import("proxied.zig");
 const receiving = @import("receiving.zig");
 const sending = @import("sending.zig");
+const splicing = @import("splicing.zig");
 const send_settling = @import("send_settling.zig");
 const socket = @import("operation/connection.zig");
 const Engine = @import("engine.zig").Engine;
@@ -44,6 +45,8 @@ pub const Connection = struct {
     announced: bool = false,
     /// The descriptor came connected, from the caller.
     adopted: bool = false,
+    /// What is spliced has to be: a splice(2) would wait otherwise.
+    non_blocking: bool = false,
     /// FIN sent.
     write_ended: bool = false,
     connect_pending: bool = false,
@@ -238,6 +241,7 @@ pub const Connection = struct {
     // Completions ------------------------------------------------------------------------------
 
     pub const on_receive = receiving.on_receive;
+    pub const on_readable = splicing.on_readable;
     pub const on_send = sending.on_send;
     pub const on_send_cancelled = sending.on_send_cancelled;
     pub const maybe_drain = sending.maybe_drain;

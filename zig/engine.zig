@@ -31,6 +31,7 @@ const Listener = @import("listen.zig").Listener;
 const Segment = @import("segment.zig").Segment;
 const Place = @import("send_chain.zig").Place;
 const sending = @import("sending.zig");
+const splicing = @import("splicing.zig");
 const send_settling = @import("send_settling.zig");
 const Datagrams = @import("datagrams.zig").Datagrams;
 const proxied = @import("proxied.zig");
@@ -98,6 +99,7 @@ pub const Engine = struct {
     parked: slots.Queue(Connection, "parked") = .{},
     starved: slots.Queue(Connection, "starved") = .{},
     laden: passing.Laden = .{},
+    pipes: splicing.Pipes = .{},
     posts: posts.Posts = .{},
     companion: companion.Companion = .{},
     /// Connections stood in line for a receive buffer when the turn began.

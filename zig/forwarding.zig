@@ -14,7 +14,9 @@ const assert = std.debug.assert;
 const abi = @import("abi.zig");
 const seam = @import("kernel.zig");
 const receiving = @import("receiving.zig");
+const segments = @import("segment.zig");
 const send_start = @import("send_start.zig");
+const splicing = @import("splicing.zig");
 const Connection = @import("connection.zig").Connection;
 const Engine = @import("engine.zig").Engine;
 const errno = seam.errno;
@@ -30,14 +32,24 @@ pub const Forwarding = struct {
     pending: u32 = 0,
     /// Bytes that were sent.
     bytes: u64 = 0,
+    way: splicing.Way = .buffers,
+    /// In succession: receives that call for pipes, or fillings of a pipe that do not.
+    streak: u8 = 0,
+    patience: u8 = splicing.patience_min,
 
     /// Too many buffers are lent: the source gets one at a time, once all before it was sent.
     pub fn is_rationed(forwarding: *const Forwarding, engine: *const Engine) bool {
         return forwarding.stage == .on and engine.buffers.is_low();
     }
 
+    /// Pipes take the place of buffers.
+    pub fn is_piped(forwarding: *const Forwarding) bool {
+        return forwarding.stage == .on and forwarding.way == .pipes;
+    }
+
     pub fn must_wait(forwarding: *const Forwarding, engine: *const Engine) bool {
-        return forwarding.pending > 0 and forwarding.is_rationed(engine);
+        if (forwarding.pending == 0) return false;
+        return forwarding.is_piped() or forwarding.is_rationed(engine);
     }
 };
 
@@ -77,15 +89,8 @@ pub fn on_data(
     if (!send_start.takes(target)) return finish(connection, engine, index, errno.pipe);
     const lent = receiving.lend(engine, number) == 0;
     if (!lent) engine.counters.forwards_copied += 1;
-    const context: Context = .{
-        .buffer = if (lent) @intCast(number) else Context.none,
-        .slot = @intCast(index),
-        .generation = @truncate(engine.connections.generation(index)),
-    };
-    const taken = send_start.forward(target, engine, forwarding.target, bytes, lent, .{
-        .release = on_sent,
-        .context = @bitCast(context),
-    });
+    const owner = lent_by(engine, index, if (lent) number else null);
+    const taken = send_start.forward(target, engine, forwarding.target, bytes, lent, owner);
     if (!taken) {
         if (lent) receiving.return_from_queue(engine, number);
         return finish(connection, engine, index, errno.nomem);
@@ -93,7 +98,17 @@ pub fn on_data(
     forwarding.pending += 1;
 }
 
-/// Whose buffer it is that the target has; none of a copy.
+/// What the target gets is the source's: in a buffer of this number, or not in one.
+pub fn lent_by(engine: *const Engine, index: u32, number: ?u32) segments.Lent {
+    const context: Context = .{
+        .buffer = if (number) |buffer| @intCast(buffer) else Context.none,
+        .slot = @intCast(index),
+        .generation = @truncate(engine.connections.generation(index)),
+    };
+    return .{ .release = on_sent, .context = @bitCast(context) };
+}
+
+/// Whose buffer it is that the target has; none of a copy, and of a pipe.
 const Context = packed struct(u64) {
     buffer: u16,
     slot: u24,
@@ -136,7 +151,7 @@ pub fn on_end(connection: *Connection, engine: *Engine, index: u32) void {
     if (forwarding.pending == 0) finish(connection, engine, index, 0);
 }
 
-fn finish(connection: *Connection, engine: *Engine, index: u32, result: i32) void {
+pub fn finish(connection: *Connection, engine: *Engine, index: u32, result: i32) void {
     if (connection.forwarding.stage == .off) return;
     connection.forwarding.stage = .off;
     engine.mark(index);

@@ -12,6 +12,7 @@ pub const linux = @import("kernel/linux.zig");
 pub const SocketAddress = @import("kernel/address.zig").SocketAddress;
 pub const rights = @import("kernel/rights.zig");
 pub const Bell = @import("kernel/bell.zig").Bell;
+pub const Pipe = @import("kernel/pipe.zig").Pipe;
 const Epoll = @import("kernel/epoll.zig").Epoll;
 const Uring = @import("kernel/uring.zig").Uring;
 const Simulated = @import("kernel/simulated.zig").Simulated;
@@ -48,6 +49,7 @@ pub const Option = enum {
     receive_buffer,
     send_buffer,
     udp_gro,
+    non_blocking,
 };
 
 /// What a socket has to do with a multicast group; addresses are of the group's family.
@@ -142,6 +144,13 @@ fn Contract(comptime Self: type) type {
         membership: fn (*Self, fd: i32, change: *const Membership) i32,
         /// send(2) with MSG_DONTWAIT: takes a copy now or refuses with -EAGAIN.
         send_now: fn (*Self, fd: i32, bytes: []const u8) i32,
+        /// A pipe whose ends do not block, for `size` bytes: 0 or an errno. pipe(2)
+        pipe_open: fn (*Self, size: u32, out: *Pipe) i32,
+        /// splice(2) of what has come and fits, from a socket that is `non_blocking`: bytes, 0 at
+        /// the end of the stream, -EAGAIN.
+        pipe_fill: fn (*Self, pipe: Pipe, from: i32, len: u32) i32,
+        /// The same from the pipe to such a socket, without a signal.
+        pipe_drain: fn (*Self, pipe: Pipe, to: i32, len: u32) i32,
         /// close(2) of a descriptor that no operation names.
         close_fd: fn (*Self, fd: i32) void,
         /// A further descriptor of the same open file, close-on-exec: fcntl(2).
@@ -392,6 +401,24 @@ pub const Kernel = union(enum) {
     pub fn send_now(kernel: *Kernel, fd: i32, bytes: []const u8) i32 {
         return switch (kernel.*) {
             inline else => |*self| direct(self).send_now(fd, bytes),
+        };
+    }
+
+    pub fn pipe_open(kernel: *Kernel, size: u32, out: *Pipe) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).pipe_open(size, out),
+        };
+    }
+
+    pub fn pipe_fill(kernel: *Kernel, pipe: Pipe, from: i32, len: u32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).pipe_fill(pipe, from, len),
+        };
+    }
+
+    pub fn pipe_drain(kernel: *Kernel, pipe: Pipe, to: i32, len: u32) i32 {
+        return switch (kernel.*) {
+            inline else => |*self| direct(self).pipe_drain(pipe, to, len),
         };
     }
 

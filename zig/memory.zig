@@ -39,6 +39,7 @@ pub const Config = struct {
     segments: u32 = 65536,
     /// Off unless asked for.
     zero_copy_min: u32 = std.math.maxInt(u32),
+    splice_min: u32 = 32 * 1024, // measured: docs/forwarding.md
     features_disabled: std.EnumSet(abi.Feature),
     operations_disabled: Kinds,
     posts: u32 = 4096, // a turn's worth of 16 posters; 24 bytes each
@@ -71,6 +72,7 @@ pub const Config = struct {
             if (asked != 0) @field(config, name) = asked;
         }
         if (options.zero_copy_min != 0) config.zero_copy_min = options.zero_copy_min;
+        if (options.splice_min != 0) config.splice_min = options.splice_min;
         if (config.receive_blocks == std.math.maxInt(u32)) config.receive_blocks = 0;
         inline for (@typeInfo(abi.Feature).@"enum".fields) |field| {
             const feature: abi.Feature = @enumFromInt(field.value);

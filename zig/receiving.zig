@@ -17,6 +17,7 @@ const passing = @import("passing.zig");
 const proxied = @import("proxied.zig");
 const sending = @import("sending.zig");
 const socket = @import("operation/connection.zig");
+const splicing = @import("splicing.zig");
 const mutation = @import("testing/mutation.zig");
 const BufferRing = buffer_ring.BufferRing;
 const Connection = @import("connection.zig").Connection;
@@ -38,9 +39,15 @@ const Form = enum(u8) {
     block,
     /// One message into a shared buffer, with the descriptors that come with it.
     message,
+    /// None: it is told that there is something for a pipe.
+    ready,
 
     fn kind(form: Form) Kind {
-        return if (form == .block) .receive_block else .receive;
+        return switch (form) {
+            .block => .receive_block,
+            .ready => .receive_ready,
+            else => .receive,
+        };
     }
 };
 
@@ -185,6 +192,7 @@ fn must_yield(connection: *const Connection, engine: *const Engine) bool {
     const receiving = &connection.receiving;
     if (receiving.form != .multishot) return false;
     if (receiving.large or connection.forwarding.is_rationed(engine)) return true;
+    if (connection.forwarding.is_piped()) return true;
     return engine.crowded and receiving.served;
 }
 
@@ -193,7 +201,9 @@ fn arm(connection: *Connection, engine: *Engine, index: u32) bool {
     const forwards = connection.forwarding.stage == .on;
     const blocks = !receiving.blocks_empty and !(forwards and engine.blocks.is_low());
     const rationed = connection.forwarding.is_rationed(engine);
-    const form: Form = if (connection.passing.is_on())
+    const form: Form = if (connection.forwarding.is_piped())
+        .ready
+    else if (connection.passing.is_on())
         .message
     else if (receiving.large and blocks)
         .block
@@ -204,7 +214,9 @@ fn arm(connection: *Connection, engine: *Engine, index: u32) bool {
     const sqe = engine.sqe() orelse return false;
     const user_data = Connection.tag(engine, index, form.kind());
     const file = connection.file_of(index);
-    if (form == .message) {
+    if (form == .ready) {
+        socket.ReceiveReady.prepare(sqe, file, user_data);
+    } else if (form == .message) {
         passing.prepare(connection, engine, sqe, file, user_data);
     } else socket.Receive.prepare(sqe, file, .{
         .group = if (form == .block) engine.blocks.shape.group else engine.buffers.shape.group,
@@ -315,7 +327,7 @@ pub fn on_receive(
         receiving.blocks_empty = true;
         return;
     }
-    if (cqe.res == errno.canceled or cqe.res == errno.intr) return;
+    if (sending.is_retried(connection, cqe.res)) return;
     connection.fail(engine, index, cqe.res);
 }
 
@@ -355,6 +367,8 @@ fn on_data(
     const number = shape.first + id;
     if (connection.forwarding.stage != .off) {
         const bytes = ring.bytes(@intCast(id))[0..len];
+        const came = if (ring == &engine.buffers) receiving.fresh.bytes else len;
+        splicing.on_data(connection, engine, index, came);
         return forwarding.on_data(connection, engine, index, number, bytes);
     }
     var skip: u32 = 0;

@@ -1,10 +1,10 @@
 //! A segment: memory in a connection's send queue that is sent from where it is, never copied.
 //!
 //! A user's buffers on loan, a chain of them, a copy that the library made of what it cannot lend,
-//! or a receive buffer on its way to another connection. The bytes that were written before it
-//! travel with it, so that the queue is a list of segments with staged bytes between them. A
-//! segment outlives its place in the queue, and its connection, until the kernel has given all of
-//! its memory back (I1, K8). Pure: who queues and submits is `send_queue.zig`.
+//! or a receive buffer or a pipe on its way to another connection. The bytes that were written
+//! before it travel with it, so that the queue is a list of segments with staged bytes between
+//! them. A segment outlives its place in the queue, and its connection, until the kernel has given
+//! all of its memory back (I1, K8). Pure: who queues and submits is `send_queue.zig`.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -60,6 +60,8 @@ pub const Segment = struct {
     block: transfer.Block = .{},
     /// Descriptors that go with the first byte, if any: `passing.zig`.
     parcel: transfer.Block = .{},
+    /// Its bytes lie in a pipe and not in memory: `splicing.zig`.
+    pipe: ?seam.Pipe = null,
     chain: send_chain.Chain = .{},
     /// Bytes of the window that is in flight.
     window: u64 = 0,

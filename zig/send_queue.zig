@@ -15,6 +15,7 @@ const send_chain = @import("send_chain.zig");
 const staging = @import("staging.zig");
 const passing = @import("passing.zig");
 const settling = @import("send_settling.zig");
+const splicing = @import("splicing.zig");
 const socket = @import("operation/connection.zig");
 const mutation = @import("testing/mutation.zig");
 const Connection = @import("connection.zig").Connection;
@@ -67,7 +68,7 @@ pub fn advance(connection: *Connection, engine: *Engine, index: u32) bool {
 /// Whether it is a send of its own, or several: a chain, or memory that is not to be copied.
 fn goes_alone(connection: *const Connection, engine: *const Engine, segment: *const Segment) bool {
     if (segment.left() == 0) return false;
-    if (segment.chained or passing.is_laden(segment)) return true;
+    if (segment.chained or passing.is_laden(segment) or segment.pipe != null) return true;
     return may_lend(connection, engine, segment, segment.left());
 }
 
@@ -183,6 +184,7 @@ fn submit_window(
     segment: *Segment,
 ) bool {
     const sending = &connection.sending;
+    if (segment.pipe) |pipe| return splicing.send(connection, engine, index, segment, pipe);
     if (passing.is_laden(segment)) return submit_parcel(connection, engine, index, segment);
     if (!segment.chained and segment.parts.len > 1) {
         return submit_lent_message(connection, engine, index, segment);

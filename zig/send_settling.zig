@@ -13,6 +13,7 @@ const segments = @import("segment.zig");
 const sending_file = @import("sending.zig");
 const send_chain = @import("send_chain.zig");
 const passing = @import("passing.zig");
+const splicing = @import("splicing.zig");
 const submission = @import("submission.zig");
 const mutation = @import("testing/mutation.zig");
 const Connection = @import("connection.zig").Connection;
@@ -158,8 +159,7 @@ fn on_break(
     if (passing.is_refused(segment, code)) return conclude(engine, slot, segment, code);
     const reports = segment.reports or mutation.is(.drop_remainder) and code == ended_short;
     if (reports) conclude(engine, slot, segment, code);
-    // -ECANCELED comes from our own cancel, which has set the reason already.
-    if (code < 0 and code != errno.canceled and code != errno.intr) {
+    if (code < 0 and !sending_file.is_retried(connection, code)) {
         sending_file.fail(connection, engine, index, code);
     }
 }
@@ -203,6 +203,7 @@ fn retire_if_free(engine: *Engine, slot: u32, segment: *Segment) void {
     if (segment.queued or segment.owner != .none or segment.chain.promised != 0) return;
     engine.transfers.release(&segment.block);
     passing.detach(engine, segment);
+    splicing.detach(engine, segment);
     engine.segments.retire(slot);
 }
 

@@ -283,10 +283,7 @@ pub fn on_send(connection: *Connection, engine: *Engine, index: u32, result: i32
     const asked = sending.in_flight;
     land(connection, engine);
     if (result < 0) {
-        // -ECANCELED comes from our own cancel, which has set the reason already.
-        if (result != errno.canceled and result != errno.intr) {
-            fail(connection, engine, index, result);
-        }
+        if (!is_retried(connection, result)) fail(connection, engine, index, result);
     }
     const sent = @min(@as(u32, @intCast(@max(result, 0))), asked);
     engine.counters.bytes_sent += sent;
@@ -301,6 +298,14 @@ pub fn on_send(connection: *Connection, engine: *Engine, index: u32, result: i32
     const quiet = sending.is_empty() and connection.shut == .none and connection.failure == 0;
     if (!quiet) engine.mark(index);
     maybe_drain(connection, engine, index);
+}
+
+/// Not a failure of the connection: -ECANCELED comes from our own cancel, which has set the reason
+/// already. A worker of the kernel, which gets what was polled for too often, answers -EAGAIN where
+/// the socket does not block.
+pub fn is_retried(connection: *const Connection, result: i32) bool {
+    if (result == errno.again) return connection.non_blocking;
+    return result == errno.canceled or result == errno.intr;
 }
 
 /// The kernel has nothing of the queue any more.

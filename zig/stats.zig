@@ -29,6 +29,7 @@ pub const Counters = struct {
     receive_large: u64 = 0,
     receive_switches: u64 = 0,
     forwards_copied: u64 = 0,
+    forwards_spliced: u64 = 0,
     chain_windows: u64 = 0,
     chain_operations_complete: u64 = 0,
     sends_zero_copy: u64 = 0,

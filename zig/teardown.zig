@@ -8,6 +8,7 @@ const std = @import("std");
 const slots = @import("slots.zig");
 const calls = @import("calls.zig");
 const passing = @import("passing.zig");
+const splicing = @import("splicing.zig");
 const submission = @import("submission.zig");
 const timers = @import("timers.zig");
 const registration = @import("registration.zig");
@@ -99,6 +100,7 @@ pub fn close_descriptors(engine: *Engine, kernel: ?*Kernel) void {
         if (connection.stage != .closing) close(kernel, connection.fd);
     }
     passing.close_all(engine, kernel);
+    splicing.close_all(engine, kernel);
     const files = &engine.registered_user_files;
     for (files.entries[0..files.count]) |*entry| {
         if (registration.take_duplicate(entry)) |fd| close(kernel, fd);

@@ -64,6 +64,7 @@ test {
     _ = @import("testing/schedules.zig");
     _ = @import("testing/send_tests.zig");
     _ = @import("testing/shrink.zig");
+    _ = @import("testing/splicing_tests.zig");
     _ = @import("testing/stream.zig");
     _ = @import("testing/timer_schedules.zig");
 }

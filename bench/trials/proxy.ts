@@ -2,7 +2,7 @@
 //
 // The proxy has the server's core to itself; the load generator and the echo server share the
 // other one. Only the proxy's CPU time is counted. HAProxy, where it is installed, runs in TCP mode
-// with one thread, with and without splice(2). Called by run.ts.
+// with one thread, with and without splice(2); this library, too. Called by run.ts.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
@@ -21,10 +21,14 @@ const incumbent = "haproxy";
 const drivers: Record<string, Driver> = {
   [incumbent]: (upstream, directory) => haproxy(upstream, directory, ""),
   haproxy_splice: (upstream, directory) => haproxy(upstream, directory, "option splice-auto"),
-  bun_uring: (upstream) => startServer([
-    process.execPath, join(root, "bench/drivers/bun_uring_proxy.ts"), "0", String(upstream),
-  ]),
+  bun_uring: (upstream) => bunUring(upstream, []),
+  bun_uring_buffers: (upstream) => bunUring(upstream, ["/usr/bin/env", "BUN_URING_DISABLE=splice"]),
 };
+
+function bunUring(upstream: number, prefix: string[]): Promise<Server> {
+  const file = join(root, "bench/drivers/bun_uring_proxy.ts");
+  return startServer([...prefix, process.execPath, file, "0", String(upstream)]);
+}
 
 export const summary = "CPU time of a TCP proxy in front of an echo server, against HAProxy";
 export const driverNames = Object.keys(drivers);

@@ -28,8 +28,8 @@ const OPTION_NAMES = [
   "release", "multishot", "hard", "data", "socket", "hostname", "port", "unix", "ring",
   "binaryType", "entries", "operations", "receiveBuffers", "disable", "size", "count", "address",
   "allowHalfOpen", "to", "highWaterMark", "connect", "proxyProtocol", "zeroCopy",
-  "zeroCopyThreshold", "end", "backend", "receiveBufferSize", "holdBuffers", "connections",
-  "exclusive", "reusePort", "noFollow",
+  "zeroCopyThreshold", "spliceThreshold", "end", "backend", "receiveBufferSize", "holdBuffers",
+  "connections", "exclusive", "reusePort", "noFollow",
 ];
 
 /** Thrown by handlers on purpose. */

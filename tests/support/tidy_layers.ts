@@ -13,7 +13,7 @@ export const ZIG_LAYERS = [
   // Connections and operations: what they submit, and what comes of it.
   new RegExp(
     "^zig/(?:features|connection|companion|deadlines|timers|forwarding|receiving|send\\w+" +
-      "|listen|posts|submission|failure|proxied|passing)\\.zig$",
+      "|splicing|listen|posts|submission|failure|proxied|passing)\\.zig$",
   ),
   /^zig\/(?:datagram(?:_queue|s)?|sleep)\.zig$/,
   /^zig\/engine\.zig$/,

@@ -13,6 +13,7 @@ const linux = std.os.linux;
 const system = @import("linux.zig");
 const seam = @import("../kernel.zig");
 const multicast = @import("multicast.zig");
+const pipe = @import("pipe.zig");
 const socket_call = @import("socket_call.zig");
 const socket_option = @import("socket_option.zig");
 const chains = @import("epoll/chains.zig");
@@ -447,6 +448,10 @@ pub const Epoll = struct {
     pub fn send_now(_: *Epoll, fd: i32, bytes: []const u8) i32 {
         return socket_call.send_now(fd, bytes);
     }
+
+    pub const pipe_open = pipe.Calls(Epoll).pipe_open;
+    pub const pipe_fill = pipe.Calls(Epoll).pipe_fill;
+    pub const pipe_drain = pipe.Calls(Epoll).pipe_drain;
 
     pub fn close_fd(self: *Epoll, fd: i32) void {
         self.disown(fd);

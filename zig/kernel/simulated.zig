@@ -6,9 +6,10 @@
 //! last CQE (I1). What only a bug of ours can cause is kept in `violation`. Called through
 //! `kernel.zig` by the engine, and directly by tests, which also drive the peers. Parts:
 //! `operations.zig` runs operations and chains, `streams.zig` and `system_calls.zig` perform,
-//! `zero_copy.zig` notifies, `network.zig` holds sockets, `peers.zig` the other ends, `volume.zig`
-//! files, `provided.zig` receive buffers, `registered.zig` the tables, `bells.zig` the doorbell,
-//! `fate.zig` the dice, `chance.zig` failures that man pages list, `outcomes.zig` the counts.
+//! `zero_copy.zig` notifies, `network.zig` holds sockets, `peers.zig` the other ends, `pipes.zig`
+//! splices, `volume.zig` files, `provided.zig` receive buffers, `registered.zig` the tables,
+//! `bells.zig` the doorbell, `fate.zig` the dice, `chance.zig` failures that man pages list,
+//! `outcomes.zig` the counts.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -36,6 +37,7 @@ pub const Struck = @import("simulated/fate.zig").Struck;
 pub const Limits = @import("simulated/network.zig").Limits;
 pub const outcomes = @import("simulated/outcomes.zig");
 pub const peers = @import("simulated/peers.zig");
+pub const pipes = @import("simulated/pipes.zig");
 pub const Watcher = @import("simulated/watcher.zig").Watcher;
 
 pub const Config = struct {
@@ -57,21 +59,22 @@ pub const Simulated = struct {
     provided: provided_file.Groups,
     post_office: datagrams.Post,
     registered: Registered,
+    tubes: pipes.Tubes = .empty,
     outcomes: outcomes.Outcomes,
     sqes: []Sqe,
-    sq_head: u32,
-    sq_count: u32,
+    sq_head: u32 = 0,
+    sq_count: u32 = 0,
     cqes_memory: []Cqe,
-    cq_head: u32,
-    cq_count: u32,
+    cq_head: u32 = 0,
+    cq_count: u32 = 0,
     /// Of these, so many were read and stand in the queue still.
-    cq_read: u32,
+    cq_read: u32 = 0,
     /// Completed, not yet in the completion queue; oldest first from `completed_head`.
     completed: std.ArrayList(Cqe),
-    completed_head: usize,
+    completed_head: usize = 0,
     /// The first so many of `completed` were refused for want of room already.
-    overflow_marked: usize,
-    overflow_count: u32,
+    overflow_marked: usize = 0,
+    overflow_count: u32 = 0,
     pending: std.ArrayList(*Operation),
     spare: std.ArrayList(*Operation),
     /// Zero-copy sends whose memory the kernel still has.
@@ -116,16 +119,8 @@ pub const Simulated = struct {
             .registered = .{},
             .outcomes = .{},
             .sqes = sqes,
-            .sq_head = 0,
-            .sq_count = 0,
             .cqes_memory = cqes_memory,
-            .cq_head = 0,
-            .cq_count = 0,
-            .cq_read = 0,
             .completed = .empty,
-            .completed_head = 0,
-            .overflow_marked = 0,
-            .overflow_count = 0,
             .pending = .empty,
             .spare = .empty,
             .notifications = .empty,
@@ -152,6 +147,7 @@ pub const Simulated = struct {
         kernel.chance.failed.deinit(allocator);
         kernel.registered.deinit(allocator);
         kernel.volume.deinit();
+        pipes.deinit(kernel);
         kernel.provided.deinit(allocator);
         kernel.post_office.deinit(allocator);
         kernel.network.deinit(allocator);
@@ -470,6 +466,10 @@ pub const Simulated = struct {
     pub fn send_now(kernel: *Simulated, fd: i32, bytes: []const u8) i32 {
         return kernel.network.send_now(fd, bytes);
     }
+
+    pub const pipe_open = pipes.open;
+    pub const pipe_fill = pipes.fill;
+    pub const pipe_drain = pipes.drain;
 
     pub fn shut(kernel: *Simulated, fd: i32, side: seam.Side) void {
         switch (side) {

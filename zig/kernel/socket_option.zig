@@ -29,7 +29,7 @@ fn name_of(fd: i32, option: seam.Option) ?Name {
         .ttl => by_family(fd, linux.IP.TTL, linux.IPV6.UNICAST_HOPS),
         .multicast_ttl => by_family(fd, linux.IP.MULTICAST_TTL, linux.IPV6.MULTICAST_HOPS),
         .multicast_loop => by_family(fd, linux.IP.MULTICAST_LOOP, linux.IPV6.MULTICAST_LOOP),
-        .linger_reset, .keep_alive => null,
+        .linger_reset, .keep_alive, .non_blocking => null,
     };
 }
 
@@ -51,6 +51,7 @@ pub fn set(fd: i32, option: seam.Option, value: u32) i32 {
             if (enabled < 0 or value == 0) return enabled;
             return set_word(fd, tcp, linux.TCP.KEEPIDLE, value);
         },
+        .non_blocking => return set_non_blocking(fd, value != 0),
         else => return system.errno.notsup,
     }
 }
@@ -66,13 +67,17 @@ pub fn adopt(fd: i32) i32 {
     const kind = word(fd, socket_level, linux.SO.TYPE);
     if (kind < 0) return kind;
     if (kind != linux.SOCK.STREAM) return system.errno.inval;
-    const flags = system.result(linux.fcntl(fd, linux.F.GETFL, 0));
-    if (flags < 0) return flags;
-    const non_blocking: u32 = @bitCast(linux.O{ .NONBLOCK = true });
-    const blocking = @as(u32, @intCast(flags)) & ~non_blocking;
-    const cleared = system.result(linux.fcntl(fd, linux.F.SETFL, blocking));
+    const cleared = set_non_blocking(fd, false);
     if (cleared < 0) return cleared;
     return system.result(linux.fcntl(fd, linux.F.SETFD, linux.FD_CLOEXEC));
+}
+
+fn set_non_blocking(fd: i32, on: bool) i32 {
+    const flags = system.result(linux.fcntl(fd, linux.F.GETFL, 0));
+    if (flags < 0) return flags;
+    const bit: u32 = @bitCast(linux.O{ .NONBLOCK = true });
+    const others = @as(u32, @intCast(flags)) & ~bit;
+    return system.result(linux.fcntl(fd, linux.F.SETFL, if (on) others | bit else others));
 }
 
 fn word(fd: i32, level: i32, name: u32) i32 {

@@ -14,6 +14,7 @@ const seam = @import("../kernel.zig");
 const multicast = @import("multicast.zig");
 const opcodes = @import("opcodes.zig");
 const ProvidedRing = @import("provided_ring.zig").ProvidedRing;
+const pipe = @import("pipe.zig");
 const socket_call = @import("socket_call.zig");
 const socket_option = @import("socket_option.zig");
 const SocketAddress = @import("address.zig").SocketAddress;
@@ -102,19 +103,7 @@ pub const Uring = struct {
             .coop_taskrun => linux.IORING_SETUP_COOP_TASKRUN,
             .submit_all => linux.IORING_SETUP_SUBMIT_ALL,
             .no_sqarray => linux.IORING_SETUP_NO_SQARRAY,
-            .registered_ring_fd,
-            .buffer_ring,
-            .zero_copy_send,
-            .multishot_receive,
-            .multishot_accept,
-            .registered_files,
-            .doorbell,
-            .msg_ring,
-            .multishot_recvmsg,
-            .udp_gro,
-            .udp_gso,
-            .receive_limit,
-            => 0,
+            else => 0, // not of the set-up
         };
         return flags;
     }
@@ -438,8 +427,7 @@ pub const Uring = struct {
 
     pub fn socket(_: *Uring, target: *const SocketAddress) i32 {
         const kind = linux.SOCK.STREAM | linux.SOCK.CLOEXEC;
-        // Blocking on purpose: the ring arms a poll itself, while O_NONBLOCK would make it answer
-        // -EAGAIN instead.
+        // Blocking: the ring arms a poll itself.
         return system.result(linux.socket(target.family(), kind, 0));
     }
 
@@ -478,6 +466,10 @@ pub const Uring = struct {
     pub fn send_now(_: *Uring, fd: i32, bytes: []const u8) i32 {
         return socket_call.send_now(fd, bytes);
     }
+
+    pub const pipe_open = pipe.Calls(Uring).pipe_open;
+    pub const pipe_fill = pipe.Calls(Uring).pipe_fill;
+    pub const pipe_drain = pipe.Calls(Uring).pipe_drain;
 
     pub fn close_fd(_: *Uring, fd: i32) void {
         system.close(fd);

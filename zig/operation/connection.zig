@@ -132,6 +132,22 @@ pub const ReceiveBlock = struct {
     }
 };
 
+/// poll(2) of a connection whose bytes go through a pipe: its events, as soon as there are any.
+pub const ReceiveReady = struct {
+    pub fn prepare(sqe: *Sqe, file: File, user_data: UserData) void {
+        sqe.opcode = .POLL_ADD;
+        file.apply(sqe);
+        sqe.rw_flags = kernel.sqe_flag.poll_in;
+        sqe.user_data = @bitCast(user_data);
+    }
+
+    pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {
+        const connection = engine.connections.find(user_data.slot, user_data.generation) orelse
+            return engine.stale(cqe);
+        connection.on_readable(engine, user_data.slot, cqe.res);
+    }
+};
+
 /// ASYNC_CANCEL of a receive by its `user_data`: by fd it could hit the send (K14).
 pub const ReceiveCancel = struct {
     pub fn prepare(sqe: *Sqe, target: UserData, user_data: UserData) void {
@@ -179,6 +195,15 @@ pub const Send = struct {
     pub fn make_zero_copy(sqe: *Sqe) void {
         sqe.opcode = if (sqe.opcode == .SEND) .SEND_ZC else .SENDMSG_ZC;
         sqe.ioprio |= kernel.sqe_flag.report_usage;
+    }
+
+    /// poll(2) in place of a send, until there is room for what lies in a pipe. Its events stand
+    /// for no bytes.
+    pub fn prepare_room(sqe: *Sqe, file: File, user_data: UserData) void {
+        sqe.opcode = .POLL_ADD;
+        file.apply(sqe);
+        sqe.rw_flags = kernel.sqe_flag.poll_out;
+        sqe.user_data = @bitCast(user_data);
     }
 
     pub fn complete(engine: *Engine, user_data: UserData, cqe: *const Cqe) void {

@@ -71,6 +71,7 @@ fn in_operations(fault: Fault, _: Column) ?[]const u8 {
         .enter_lost => one_end,
         .gives_up, .zero_copy, .copied, .notify_late, .notify_stray => of_connections,
         .socket, .bind, .listen, .address, .option, .send_now => of_connections,
+        .splice, .pipe => of_connections,
         .accept, .connect, .shutdown, .broken, .multishot_ends => of_connections, // seldom here
         .datagram_full, .datagram_refused, .datagram_whole, .datagram_answered => of_datagrams,
         .passing => "passing_tests.zig",

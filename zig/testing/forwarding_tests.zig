@@ -13,20 +13,20 @@ const expect = std.testing.expect;
 const expectEqual = std.testing.expectEqual;
 
 /// A source, a target, and what the target's peer has received.
-const Pair = struct {
+pub const Pair = struct {
     scene: *Scene,
     source: Scene.Connection,
     target: Scene.Connection,
     received: [1 << 19]u8 = undefined,
     len: usize = 0,
 
-    fn open(scene: *Scene) !Pair {
+    pub fn open(scene: *Scene) !Pair {
         const source = try scene.connection();
         const target = try scene.connection();
         return .{ .scene = scene, .source = source, .target = target };
     }
 
-    fn forward(pair: *const Pair) i32 {
+    pub fn forward(pair: *const Pair) i32 {
         const source = pair.source.handle;
         const target = pair.target.handle;
         const engine = pair.scene.engine;
@@ -39,18 +39,23 @@ const Pair = struct {
         );
     }
 
-    fn read(pair: *Pair) void {
+    /// Bytes taken.
+    pub fn send(pair: *Pair, bytes: []const u8) usize {
+        return peers.send(&pair.scene.kernel.network, pair.source.peer, bytes);
+    }
+
+    pub fn read(pair: *Pair) void {
         const rest = pair.received[pair.len..];
         pair.len += peers.receive(&pair.scene.kernel.network, pair.target.peer, rest);
     }
 
-    fn turn(pair: *Pair) !void {
+    pub fn turn(pair: *Pair) !void {
         try pair.scene.turn(5);
         pair.read();
     }
 };
 
-fn fill(bytes: []u8) void {
+pub fn fill(bytes: []u8) void {
     for (bytes, 0..) |*byte, i| byte.* = @truncate(i *% 31 +% i / 256);
 }
 

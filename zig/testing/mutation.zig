@@ -76,6 +76,8 @@ pub const Mutation = enum {
     drop_remainder,
     /// A send that is cancelled in the queue goes out all the same.
     ignore_send_cancel,
+    /// A pipe goes to the next stream with what the last one has left in it.
+    reuse_full_pipe,
     // From here on: bugs of users' operations, which `operations.zig` must find.
     /// A member of a chain has no link to the next.
     lose_link,

@@ -32,6 +32,7 @@ pub const Scene = struct {
         operations: u32 = 16,
         connections: u32 = 8,
         zero_copy_min: u32 = std.math.maxInt(u32),
+        splice_min: u32 = std.math.maxInt(u32),
         faults: simulated.Faults = .{},
         limits: @FieldType(simulated.Config, "limits") = .{},
     };
@@ -55,6 +56,7 @@ pub const Scene = struct {
             .staging_blocks = 8,
             .high_water_mark = 4096,
             .zero_copy_min = config.zero_copy_min,
+            .splice_min = config.splice_min,
             .features_disabled = .initEmpty(),
             .operations_disabled = .initEmpty(),
         });

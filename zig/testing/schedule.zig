@@ -208,6 +208,8 @@ pub const Schedule = struct {
             .address = schedule.permille(&.{ 0, 30 }),
             .option = schedule.permille(&.{ 0, 30 }),
             .send_now = schedule.permille(&.{ 0, 400 }),
+            .splice = schedule.permille(&.{ 0, 400 }),
+            .pipe = schedule.permille(&.{ 0, 400 }),
         };
     }
 
@@ -372,12 +374,14 @@ pub const Schedule = struct {
 
     const Item = struct { []const u8, u64 };
 
-    fn kernel_items(schedule: *Schedule) [5]Item {
+    fn kernel_items(schedule: *Schedule) [6]Item {
         const kernel = schedule.kernel;
+        const pipes = &schedule.engine.pipes;
         return .{
+            .{ "pipes in use", pipes.count - pipes.idle_count },
             .{ "pending kernel operations", kernel.pending.items.len },
             .{ "staging blocks", schedule.engine.staging_pool.used },
-            .{ "descriptors", kernel.network.open_descriptors() },
+            .{ "descriptors", kernel.network.open_descriptors() - 2 * pipes.idle_count },
             .{ "descriptors closed under an operation", kernel.network.closed_under_operation },
             .{ "uses of closed descriptors", kernel.network.bad_descriptors },
         };

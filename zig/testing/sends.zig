@@ -1,4 +1,4 @@
-//! Sends of memory in place: loans, copies, lists of parts, chains, lent receive buffers.
+//! Sends of memory in place: loans, copies, lists of parts, chains, lent receive buffers, pipes.
 //!
 //! The user's memory comes from a set of buffers that hold the bytes of the stream. From the start
 //! of a send to its end the library has them: the simulated kernel sees if they change. With the
@@ -8,9 +8,13 @@ const std = @import("std");
 const abi = @import("../abi.zig");
 const calls = @import("../calls.zig");
 const seam = @import("../kernel.zig");
+const pipes = @import("../kernel/simulated.zig").pipes;
+const segments = @import("../segment.zig");
 const send_start = @import("../send_start.zig");
+const splicing = @import("../splicing.zig");
 const model = @import("model.zig");
 const pattern = @import("pattern.zig");
+const Connection = @import("../connection.zig").Connection;
 const Engine = @import("../engine.zig").Engine;
 const Schedule = @import("schedule.zig").Schedule;
 const errno = seam.errno;
@@ -185,16 +189,37 @@ fn forward(schedule: *Schedule, index: u32, send: *Send) Error!void {
     const memory = send.borrow(connection.stream.offered, 1 + schedule.below(4000)) orelse
         return send.give_back();
     send.total = memory.len;
+    const owner: segments.Lent = .{ .release = released, .context = @intFromPtr(send) };
+    const piped = schedule.chance(30) and forward_pipe(schedule, self, index, send, owner);
     const stays = schedule.below(3) > 0;
-    const taken = send_start.forward(self, engine, index, memory, stays, .{
-        .release = released,
-        .context = @intFromPtr(send),
-    });
+    const taken = piped or send_start.forward(self, engine, index, memory, stays, owner);
     if (!taken) return send.give_back();
     if (!connection.is_writable()) {
         return schedule.verdict.violation("a shut connection took what was forwarded", .{});
     }
     send.chunk = try connection.stream.begin(schedule.arena, send.total, false);
+}
+
+/// The same in a pipe, as far as it holds it. False: buffers serve as well.
+fn forward_pipe(
+    schedule: *Schedule,
+    self: *Connection,
+    index: u32,
+    send: *Send,
+    owner: segments.Lent,
+) bool {
+    const engine = schedule.engine;
+    if (!send_start.takes(self)) return false;
+    if (!splicing.make_non_blocking(self, engine)) return false;
+    const pipe = splicing.acquire(engine) orelse return false;
+    const memory = schedule.sends.buffer(send.buffers[0])[0..@intCast(send.total)];
+    const held: u32 = @intCast(pipes.put(schedule.kernel, pipe, memory));
+    if (splicing.queue(self, engine, index, pipe, held, 0, owner) < 0) {
+        splicing.release(engine, pipe, false);
+        return false;
+    }
+    send.total = held;
+    return true;
 }
 
 fn released(_: *Engine, context: u64, sent: u64, _: u64) void {

@@ -1,5 +1,5 @@
 // A Worker that is going to be terminated: in a turn, in a wait, with a thousand operations
-// pending, or in mid-traffic. Tells when it is there.
+// pending, in mid-traffic, or with pipes that are full. Tells when it is there.
 //
 // The traffic: it echoes on a port which it tells, keeps borrowed chunks, posts blocks, and has
 // reads, polls and timers pending in every kind of memory.
@@ -16,7 +16,7 @@ import {
 declare const self: Worker;
 
 export interface Doom {
-  how: "turn" | "wait" | "pending" | "traffic";
+  how: "turn" | "wait" | "pending" | "traffic" | "pipes";
   /** To post blocks to. */
   token: number;
   /** To read from: nothing ever comes. */
@@ -29,6 +29,7 @@ const held: unknown[] = [];
 self.onmessage = ({ data }: MessageEvent<Doom>) => {
   const { how, token, fd } = data;
   if (how === "traffic") return traffic(token, fd);
+  if (how === "pipes") return forward();
   const ring = new Ring({ entries: 64 });
   held.push(ring);
   if (how === "pending") pend(ring, fd, 1000);
@@ -59,6 +60,15 @@ function pend(ring: Ring, fd: number, count: number): void {
     if (i % 50 === 49) ring.submit();
   }
   ring.submit();
+}
+
+/** Pipes whatever comes over each connection back to where it came from. */
+function forward(): void {
+  const ring = new Ring({ spliceThreshold: 1 });
+  const open = (socket: Socket) => void socket.pipeTo(socket).catch(String);
+  const listener = listen({ hostname: "127.0.0.1", port: 0, ring, socket: { open } });
+  held.push(listener);
+  self.postMessage(listener.port);
 }
 
 function traffic(token: number, fd: number): void {

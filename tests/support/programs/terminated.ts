@@ -1,12 +1,12 @@
 // Workers that are terminated where it hurts. Arguments: where ("turn", "wait", "pending",
-// "traffic"), and how many. Prints what the process holds more than at its beginning.
+// "traffic", "pipes"), and how many. Prints what the process holds more than at its beginning.
 //
 // In mid-traffic eight connections exchange bytes with each Worker, which is ended after a random
 // number of them; every connection must see its end without help.
 
 import { connect, NativeBlock, Ring, type Socket } from "../../../ts/index.ts";
 import { native } from "../../../ts/native.ts";
-import { descriptors, ringBytes } from "../descriptors.ts";
+import { descriptors, linkOf, ringBytes } from "../descriptors.ts";
 import { pipe } from "../operations.ts";
 import { Random } from "../random.ts";
 import { turn, until } from "../until.ts";
@@ -67,6 +67,7 @@ async function converse(port: number) {
 
 async function terminateOne(): Promise<number> {
   const { worker, port } = await start();
+  if (how === "pipes") return stall(worker, port);
   if (how !== "traffic") {
     for (let turns = random.between(0, 20); turns > 0; turns--) await turn();
     await ended(worker);
@@ -82,6 +83,31 @@ async function terminateOne(): Promise<number> {
   }, "every connection has seen the end");
   return state.received;
 }
+
+/** Connections that send and do not read, until nothing moves any more. */
+async function stall(worker: Worker, port: number): Promise<number> {
+  const before = pipeEnds();
+  let closed = 0;
+  const socket = { close: () => void closed++ };
+  const options = { hostname: "127.0.0.1", port, ring, socket };
+  const peers = await Promise.all(Array.from({ length: CONNECTIONS }, () => connect(options)));
+  for (const peer of peers) {
+    peer.pause();
+    peer.send(Buffer.alloc(32 << 20)).catch(String); // it breaks with the Worker
+  }
+  const { backend, features } = ring;
+  const pipes = features.has("splice") ? 2 * CONNECTIONS : 0;
+  await until(() => pipeEnds() - before >= pipes, `a pipe for each, by ${backend}`);
+  await ended(worker);
+  for (const peer of peers) peer.terminate();
+  await until(() => {
+    native.bu_rings_bury();
+    return closed === CONNECTIONS;
+  }, "every connection is closed");
+  return pipes;
+}
+
+const pipeEnds = () => descriptors().filter((fd) => linkOf(fd)?.startsWith("pipe:")).length;
 
 /** What the process holds, after the rings of dead Workers are cleared away. */
 function held() {

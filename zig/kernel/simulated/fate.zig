@@ -65,6 +65,9 @@ pub const Faults = struct {
     datagram_answered: u16 = 0,
     /// A descriptor that comes finds no place (MSG_CTRUNC).
     passing: u16 = 0,
+    /// A splice(2) moves nothing (-EAGAIN), a pipe is not to be had (-EMFILE).
+    splice: u16 = 0,
+    pipe: u16 = 0,
     /// A registered buffer is refused (-ENOMEM).
     buffer_set: u16 = 0,
 };

@@ -265,7 +265,8 @@ pub const Network = struct {
     }
 
     pub fn is_socket(network: *const Network, index: u32) bool {
-        return network.sockets[index].state != .file and !network.sockets[index].is_pipe;
+        const self = &network.sockets[index];
+        return self.state != .file and self.state != .tube and !self.is_pipe;
     }
 
     /// Room for bytes to send, or an error that a send would meet at once.
@@ -338,6 +339,7 @@ pub const Network = struct {
         const self = &network.sockets[network.find(fd) orelse return errno.badf];
         if (network.fate.strikes("option")) return errno.inval;
         if (option == .linger_reset) self.linger_reset = true;
+        if (option == .non_blocking) self.non_blocking = value != 0;
         if (option == .reuse_port) self.shares_port = value != 0;
         return 0;
     }

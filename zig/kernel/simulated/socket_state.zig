@@ -20,6 +20,8 @@ pub const SocketState = enum {
     event,
     /// A datagram socket: `datagrams.zig`.
     mail,
+    /// An end of a pipe between streams: `pipes.zig`.
+    tube,
 };
 
 pub const none = std.math.maxInt(u32);
@@ -32,7 +34,8 @@ pub const Socket = struct {
     references: u32,
     /// Places of registered files that hold it.
     places: u32 = 0,
-    /// Of an open file: where the volume keeps it, and where the next read or write begins.
+    /// Of an open file: where the volume keeps it, and where the next read or write begins. Of a
+    /// tube: its number.
     node: u32 = none,
     position: u64 = 0,
     /// Of an eventfd: how often it was written to; nobody reads it.
@@ -45,6 +48,7 @@ pub const Socket = struct {
     /// What has arrived can be read, then the end.
     shut_receiving: bool = false,
     linger_reset: bool = false,
+    non_blocking: bool = false,
     /// Others that say the same may have its address, too.
     shares_port: bool = false,
     local: SocketAddress = unset,

@@ -318,7 +318,7 @@ fn ready_events(kernel: *Simulated, index: u32) u32 {
         .fresh, .bound => return linux.POLL.OUT | linux.POLL.HUP,
         .event => return if (socket.rings > 0) linux.POLL.IN else 0,
         .mail => return datagrams.ready_events(kernel, index),
-        .connecting => return 0,
+        .connecting, .tube => return 0,
         .listening => return if (socket.waiting_count > 0) linux.POLL.IN else 0,
         .connected, .dead => {},
     }
