@@ -50,6 +50,7 @@ test {
     _ = @import("testing/faults.zig");
     _ = @import("testing/fault_tests.zig");
     _ = @import("testing/fault_connection_tests.zig");
+    _ = @import("testing/fault_datagram_tests.zig");
     _ = @import("testing/fork_tests.zig");
     _ = @import("testing/forwarding_tests.zig");
     _ = @import("testing/opening_tests.zig");

@@ -40,6 +40,19 @@ pub fn of(opcode: system.Op) []const i32 {
     };
 }
 
+/// Those of an accept that leave its listener as it is: no descriptor, no memory, no luck.
+pub const of_accept = survivable: {
+    const ends = numbers(.{ .BADF, .INVAL, .NOTSOCK, .OPNOTSUPP });
+    var list: [accept.len - ends.len]i32 = undefined;
+    var count: usize = 0;
+    for (accept) |code| {
+        if (std.mem.indexOfScalar(i32, &ends, code) != null) continue;
+        list[count] = code;
+        count += 1;
+    }
+    break :survivable list;
+};
+
 /// The longest of these lists.
 pub const count_max = openat.len;
 

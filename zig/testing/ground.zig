@@ -173,10 +173,14 @@ pub const Ground = struct {
         for (ground.records[0..ground.count]) |*record| {
             if (record.event != event or record.index != of.index) continue;
             if (record.generation != of.generation) continue;
-            if (event != .data and found != null and found.?.extra == 0) return error.EndedTwice;
+            if (is_end(event) and found != null and found.?.extra == 0) return error.EndedTwice;
             found = record;
         }
         return found;
+    }
+
+    fn is_end(event: abi.Event) bool {
+        return event != .data and event != .datagram;
     }
 
     pub fn outcome(ground: *Ground, operation: Handle) !i32 {

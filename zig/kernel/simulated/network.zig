@@ -8,6 +8,7 @@
 //! of the volume has a descriptor and a socket's place, too; a pipe is a stream that is no socket.
 
 const std = @import("std");
+const failures = @import("../failures.zig");
 const assert = std.debug.assert;
 const system = @import("../linux.zig");
 const seam = @import("../../kernel.zig");
@@ -452,8 +453,7 @@ pub const Network = struct {
         if (listener.state != .listening) return .{ .done = errno.inval };
         if (listener.waiting_count == 0) return .blocked;
         if (network.fate.strikes("accept")) {
-            const failures = [_]i32{ errno.mfile, errno.nfile, errno.connaborted, errno.nomem };
-            return .{ .done = network.fate.one_of(i32, &failures) };
+            return .{ .done = network.fate.one_of(i32, &failures.of_accept) };
         }
         const fd = switch (network.open()) {
             .fd => |fd| fd,

@@ -7,6 +7,7 @@
 const std = @import("std");
 const seam = @import("../../kernel.zig");
 const system = @import("../linux.zig");
+const failures = @import("../failures.zig");
 const simulated = @import("../simulated.zig");
 const operations = @import("operations.zig");
 const parcels = @import("parcels.zig");
@@ -42,8 +43,7 @@ pub fn connect(kernel: *Simulated, operation: *Operation) void {
     if (kernel.fate.chance(700)) return; // the handshake takes its time
     if (kernel.network.fate.strikes("connect")) {
         socket.state = .dead;
-        const failures = [_]i32{ errno.connrefused, errno.timedout, errno.connreset };
-        return finish(kernel, operation, kernel.fate.one_of(i32, &failures));
+        return finish(kernel, operation, kernel.fate.one_of(i32, failures.of(.CONNECT)));
     }
     const peer = kernel.network.claim_peer() orelse {
         socket.state = .dead;

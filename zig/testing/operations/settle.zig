@@ -10,6 +10,7 @@ const seam = @import("../../kernel.zig");
 const pattern = @import("../pattern.zig");
 const model = @import("model.zig");
 const failures = @import("failures.zig");
+const listed = @import("../../kernel/failures.zig");
 const names = @import("names.zig");
 const descriptors = @import("descriptors.zig");
 const Descriptor = descriptors.Descriptor;
@@ -385,10 +386,8 @@ fn changed(run: *Run, operation: *Operation, result: i32) Error!Column {
                 return .full;
             }
             descriptor.kind = .dead;
-            return switch (result) {
-                errno.connrefused, errno.timedout, errno.connreset => .failed,
-                else => wrong(run, operation, result),
-            };
+            const is_listed = std.mem.indexOfScalar(i32, listed.of(.CONNECT), result) != null;
+            return if (is_listed) .failed else wrong(run, operation, result);
         },
         .shutdown => {
             descriptors.look(run, descriptor);
@@ -403,9 +402,9 @@ fn changed(run: *Run, operation: *Operation, result: i32) Error!Column {
 }
 
 fn accepted(run: *Run, operation: *Operation, result: i32) Error!Column {
-    switch (result) {
-        errno.mfile, errno.nfile, errno.connaborted, errno.nomem => return .failed,
-        else => if (result < 0) return wrong(run, operation, result),
+    if (result < 0) {
+        const is_listed = std.mem.indexOfScalar(i32, &listed.of_accept, result) != null;
+        return if (is_listed) .failed else wrong(run, operation, result);
     }
     const stream = try descriptors.add(run, result, .stream);
     try descriptors.become_stream(run, stream);
