@@ -5,9 +5,9 @@
 //! left. The buffers count in the source's share meanwhile, so a target that does not keep up stops
 //! the source from receiving (I9). Where three quarters of all buffers are lent already, a source
 //! receives when its target has sent everything, one buffer at a time, and its bytes are copied:
-//! however many targets stall, there are buffers for everybody else. The peer's FIN is told when
-//! everything before it was sent. What ends the pair, and how, is the caller's business. Called by
-//! `receiving.zig` and `calls.zig`.
+//! however many targets stall, there are buffers for everybody else. Bulk takes no buffers:
+//! `splicing.zig`. The peer's FIN is told when everything before it was sent. What ends the pair,
+//! and how, is the caller's business. Called by `receiving.zig`, `splicing.zig` and `calls.zig`.
 
 const std = @import("std");
 const assert = std.debug.assert;

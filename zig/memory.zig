@@ -39,7 +39,7 @@ pub const Config = struct {
     segments: u32 = 65536,
     /// Off unless asked for.
     zero_copy_min: u32 = std.math.maxInt(u32),
-    splice_min: u32 = 32 * 1024, // measured: docs/forwarding.md
+    splice_min: u32 = 32 * 1024, // below, two copies cost no more: docs/forwarding.md
     features_disabled: std.EnumSet(abi.Feature),
     operations_disabled: Kinds,
     posts: u32 = 4096, // a turn's worth of 16 posters; 24 bytes each

@@ -42,8 +42,9 @@ const small_max = 8;
 
 /// Bytes of one: as much as one send has.
 const size_max = segments.submission_max;
-/// 32 MiB of them. The kernel grants one user 64 without privileges: pipe(7).
-const count_max = 128;
+/// Two descriptors each; 16 MiB of them, where the kernel grants one user 64 without privileges:
+/// pipe(7).
+const count_max = 64;
 const idle_max = 16;
 
 pub const Pipes = struct {

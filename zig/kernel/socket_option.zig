@@ -62,7 +62,8 @@ pub fn get(fd: i32, option: seam.Option) i32 {
     return word(fd, known.level, known.name);
 }
 
-/// Operations wait in the ring: O_NONBLOCK would make them answer -EAGAIN instead.
+/// It blocks from here on, as the ring's own do: where no poll can be armed, O_NONBLOCK would make
+/// an operation answer -EAGAIN.
 pub fn adopt(fd: i32) i32 {
     const kind = word(fd, socket_level, linux.SO.TYPE);
     if (kind < 0) return kind;

@@ -427,7 +427,7 @@ pub const Uring = struct {
 
     pub fn socket(_: *Uring, target: *const SocketAddress) i32 {
         const kind = linux.SOCK.STREAM | linux.SOCK.CLOEXEC;
-        // Blocking: the ring arms a poll itself.
+        // Blocking: the ring arms a poll itself, and waits in a worker where it cannot.
         return system.result(linux.socket(target.family(), kind, 0));
     }
 
