@@ -25,7 +25,7 @@ const LEFT: Record<Release, readonly FeatureName[]> = {
 };
 const ALWAYS: readonly FeatureName[] = [
   "submit_all", "taskrun_flag", "registered_ring_fd", "buffer_ring", "doorbell", "udp_gro",
-  "udp_gso", "splice",
+  "udp_gso", "splice_pipes",
 ];
 
 // A mask takes nothing away that is not there, and the twin plays no kernel's age.

@@ -4,6 +4,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
+import { Feature, OperationKind } from "../ts/abi.ts";
 import { BufferPool, Ring, type RingInspection } from "../ts/index.ts";
 import { backend } from "./support/backend.ts";
 import { descriptors } from "./support/descriptors.ts";
@@ -192,6 +193,11 @@ test("a program that is started inherits nothing of a ring", async () => {
 });
 
 describe("features", () => {
+  test("and operations have different names: `disable` tells them apart by those", () => {
+    const operations = new Set(Object.keys(OperationKind));
+    expect(Object.keys(Feature).filter((name) => operations.has(name))).toEqual([]);
+  });
+
   test("that are unknown are refused in disable", () => {
     expect(thrown(() => new Ring({ disable: ["nothing" as never] })).code).toBe("EINVAL");
   });

@@ -27,7 +27,7 @@ async function flood(peer: net.Socket, bytes: Buffer): Promise<void> {
 }
 
 const WAYS: [string, RingOptions][] = [
-  ["buffers", { disable: ["splice"] }],
+  ["buffers", { disable: ["splice_pipes"] }],
   ["pipes", { spliceThreshold: 1 }],
   ["either", { spliceThreshold: 20_000 }],
 ];

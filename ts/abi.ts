@@ -3,7 +3,7 @@
 // as indices into a typed array of the field's own width (u32, i32: 4 bytes, f64: 8).
 
 /** Hash of everything below; `bu_abi_hash()` of a library that fits returns the same. */
-export const ABI_HASH = 0x91331208;
+export const ABI_HASH = 0x954a7242;
 
 export const SLOT_BITS = 24;
 export const SLOTS_MAX = 16777215;
@@ -50,7 +50,7 @@ export const Feature = {
   udp_gro: 15,
   udp_gso: 16,
   receive_limit: 17,
-  splice: 18,
+  splice_pipes: 18,
 } as const;
 export type Feature = (typeof Feature)[keyof typeof Feature];
 

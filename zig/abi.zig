@@ -84,7 +84,7 @@ pub const Feature = enum(u32) {
     /// UDP_SEGMENT: datagrams to one place and of one size are sent together
     udp_gso = 16,
     receive_limit = 17, // `optlen`: a multishot receive ends by itself after so many bytes
-    splice = 18, // what is forwarded in bulk goes through pipes
+    splice_pipes = 18, // what is forwarded in bulk goes through pipes
 };
 
 /// Why a ring has the backend that it has.

@@ -83,7 +83,7 @@ fn is_shortage(code: i32) bool {
 /// All that the twin has is emulated: what is masked is only not used.
 const twin_features: Set = .initMany(&.{
     .buffer_ring, .multishot_receive, .multishot_accept, .multishot_recvmsg, .udp_gro, .udp_gso,
-    .doorbell,    .receive_limit,     .splice,
+    .doorbell,    .receive_limit,     .splice_pipes,
 });
 
 fn open_twin(config: *const memory.Config, why: Refusal) Outcome {

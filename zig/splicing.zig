@@ -115,7 +115,7 @@ pub fn close_all(engine: *Engine, kernel: ?*seam.Kernel) void {
 /// So many bytes came in one receive, or in one turn.
 pub fn on_data(connection: *Connection, engine: *Engine, index: u32, len: u32) void {
     const forwarding = &connection.forwarding;
-    if (forwarding.way != .buffers or !engine.has(.splice)) return;
+    if (forwarding.way != .buffers or !engine.has(.splice_pipes)) return;
     forwarding.streak = if (len < engine.config.splice_min) 0 else forwarding.streak + 1;
     if (forwarding.streak < forwarding.patience) return;
     forwarding.streak = 0;

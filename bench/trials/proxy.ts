@@ -22,7 +22,8 @@ const drivers: Record<string, Driver> = {
   [incumbent]: (upstream, directory) => haproxy(upstream, directory, ""),
   haproxy_splice: (upstream, directory) => haproxy(upstream, directory, "option splice-auto"),
   bun_uring: (upstream) => bunUring(upstream, []),
-  bun_uring_buffers: (upstream) => bunUring(upstream, ["/usr/bin/env", "BUN_URING_DISABLE=splice"]),
+  bun_uring_buffers: (upstream) =>
+    bunUring(upstream, ["/usr/bin/env", "BUN_URING_DISABLE=splice_pipes"]),
 };
 
 function bunUring(upstream: number, prefix: string[]): Promise<Server> {
