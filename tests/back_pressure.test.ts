@@ -88,15 +88,17 @@ describe("with four entries", () => {
     await using ring = new Ring({ completionEntries: COMPLETIONS, disable });
     const count = COMPLETIONS + 1000;
     let settled = 0;
+    const waitMs = 300 * patience; // longer than it takes to submit them
     // Members of batches are time-outs of the kernel's, with a completion each.
     for (let i = 0; i < count; i += 250) {
-      const members = Array.from({ length: Math.min(250, count - i) }, () => prepare.timeout(300));
+      const length = Math.min(250, count - i);
+      const members = Array.from({ length }, () => prepare.timeout(waitMs));
       for (const { operations } of [ring.batch(members)]) {
         for (const operation of operations) void operation.then(() => settled++);
       }
     }
     ring.submit();
-    const end = performance.now() + 350 * patience;
+    const end = performance.now() + waitMs + 50;
     while (performance.now() < end) statSync("/"); // the kernel is entered, the ring is not
     expect(await ring.drain()).toBe(count);
     expect(settled).toBe(count);
