@@ -9,6 +9,7 @@ import { backend } from "./support/backend.ts";
 import { answer, program, run } from "./support/child.ts";
 import { rejected } from "./support/operations.ts";
 import { End } from "./support/pair.ts";
+import { patience } from "./support/patience.ts";
 import { turns, until } from "./support/until.ts";
 
 interface Measured {
@@ -38,9 +39,9 @@ describe("Bun's own work goes on", () => {
 
   test("Bun's sockets do not wait for the ring's waits to end", async () => {
     // Beside a ring that is never idle. Waits that only time out let about 60 through, which is
-    // what the twin has, whose waits hear nothing.
+    // what the twin has, whose waits hear nothing. A slow machine must be above that, too.
     const { exchanges } = await measure("ticking");
-    expect(exchanges).toBeGreaterThan(backend === "uring" ? 300 : 20);
+    expect(exchanges).toBeGreaterThan(backend === "uring" ? 60 + 240 / patience : 20);
   });
 
   test("immediates follow each other within a slice", async () => {
