@@ -96,7 +96,7 @@ async function stall(worker: Worker, port: number): Promise<number> {
     peer.send(Buffer.alloc(32 << 20)).catch(String); // it breaks with the Worker
   }
   const { backend, features } = ring;
-  const pipes = features.has("splice") ? 2 * CONNECTIONS : 0;
+  const pipes = features.has("splice_pipes") ? 2 * CONNECTIONS : 0;
   await until(() => pipeEnds() - before >= pipes, `a pipe for each, by ${backend}`);
   await ended(worker);
   for (const peer of peers) peer.terminate();
