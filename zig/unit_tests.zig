@@ -51,6 +51,7 @@ test {
     _ = @import("testing/fault_tests.zig");
     _ = @import("testing/fault_connection_tests.zig");
     _ = @import("testing/fault_datagram_tests.zig");
+    _ = @import("testing/fault_ending_tests.zig");
     _ = @import("testing/fork_tests.zig");
     _ = @import("testing/forwarding_tests.zig");
     _ = @import("testing/opening_tests.zig");

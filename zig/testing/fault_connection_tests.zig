@@ -6,12 +6,9 @@ const std = @import("std");
 const abi = @import("../abi.zig");
 const calls = @import("../calls.zig");
 const failures = @import("../kernel/failures.zig");
-const opening = @import("../opening.zig");
-const mailbox = @import("../mailbox.zig");
 const seam = @import("../kernel.zig");
 const scenes = @import("scene.zig");
 const Ground = @import("ground.zig").Ground;
-const Scene = scenes.Scene;
 const Handle = scenes.Handle;
 const errno = seam.errno;
 const expect = std.testing.expect;
@@ -19,17 +16,6 @@ const expectEqual = std.testing.expectEqual;
 const linux = seam.linux;
 
 // Listeners ------------------------------------------------------------------------------------
-
-fn listen(ground: *Ground) !Handle {
-    return ground.handle(opening.listener_open(ground.engine, &Scene.local(0), 8, 0));
-}
-
-fn knock(ground: *Ground, listener: Handle) !Handle {
-    var place: abi.Address = undefined;
-    const engine = ground.engine;
-    try expectEqual(0, calls.listener_address(engine, listener.index, listener.generation, &place));
-    return ground.handle(opening.connect(engine, &place, null, 0, 0));
-}
 
 /// There is no listening socket: nothing will ever come.
 fn ends_listener(code: i32) bool {
@@ -51,11 +37,11 @@ fn accepts(ground: *Ground) anyerror!void {
         for (codes, 1..) |code, nth| {
             try ground.force(.{ .kind = .accept, .nth = @intCast(nth), .result = code });
         }
-        for (listeners[0..codes.len]) |*one| one.* = try listen(ground);
+        for (listeners[0..codes.len]) |*one| one.* = try ground.listen();
         var knocks: u32 = 0;
         for (listeners[0..codes.len], codes) |listener, code| {
             if (ends_listener(code)) continue;
-            _ = try knock(ground, listener);
+            _ = try ground.knock(listener);
             knocks += 1;
         }
         // Both ends of each are ours.
@@ -96,11 +82,11 @@ test "an accept that fails ends a listener only if there is nothing left to acce
 }
 
 fn accept_ends(ground: *Ground) anyerror!void {
-    const listener = try listen(ground);
+    const listener = try ground.listen();
     for ([_]i32{ errno.connaborted, errno.mfile, errno.nobufs, errno.intr }) |code| {
         try ground.force(.{ .kind = .accept, .how = .ending, .result = code });
         const before = ground.engine.counters.accepts_failed;
-        for (0..3) |_| _ = try knock(ground, listener);
+        for (0..3) |_| _ = try ground.knock(listener);
         // The first is accepted by the multishot, the others by it or by the one after it.
         try ground.wait_until_seen(.open, 6);
         while (ground.engine.counters.accepts_failed == before) try ground.turn(10);
@@ -317,8 +303,8 @@ fn refused_zero_copy(ground: *Ground) anyerror!void {
     for (&text, 0..) |*byte, at| byte.* = @truncate(at);
     for ([_]i32{ errno.notsup, errno.nobufs, errno.nomem }) |code| {
         try ground.force(.{ .kind = .of_member(0), .result = code });
-        const listener = try listen(ground);
-        _ = try knock(ground, listener);
+        const listener = try ground.listen();
+        _ = try ground.knock(listener);
         try ground.wait_until_seen(.open, 2);
         const near = handle_of(&ground.records[0]);
         const far = handle_of(&ground.records[1]);
@@ -340,118 +326,4 @@ fn handle_of(record: *const abi.Record) Handle {
 
 test "a zero-copy send that is refused goes as a copy" {
     try Ground.each(.{ .zero_copy_min = 100 }, refused_zero_copy);
-}
-
-// Beginnings and ends --------------------------------------------------------------------------
-
-fn connects(ground: *Ground) anyerror!void {
-    const listener = try listen(ground);
-    for (comptime failures.of(.CONNECT) ++ [_]i32{errno.canceled}) |code| {
-        errdefer std.debug.print("fault: connect with {d}\n", .{code});
-        try ground.force(.{ .kind = .connect, .result = code });
-        const connection = try knock(ground, listener);
-        const failed = try ground.wait_for(.connect_failed, connection);
-        try expectEqual(code, failed.result);
-        try ground.struck(1);
-    }
-    try expectEqual(0, ground.seen(.open));
-    _ = try knock(ground, listener);
-    try ground.wait_until_seen(.open, 2);
-}
-
-test "a connect that fails is told once, and its descriptor is closed" {
-    try Ground.each(.{}, connects);
-}
-
-fn ends(ground: *Ground) anyerror!void {
-    for (failures.of(.SHUTDOWN)) |code| {
-        try ground.force(.{ .kind = .shutdown, .how = .afterwards, .result = code });
-        const both = try ground.pair();
-        try ground.write(both.handle, "bye");
-        try ground.shut(both.handle, .end);
-        try ground.expect_read(both.peer, "bye");
-        linux.close(both.peer);
-        const closed = try ground.wait_for(.close, both.handle);
-        // The peer is gone already, which the receive reports.
-        try expectEqual(if (code == errno.notconn) 0 else code, closed.result);
-        try ground.struck(1);
-        ground.forget();
-    }
-    for (failures.of(.CLOSE)) |code| {
-        try ground.force(.{ .kind = .close, .how = .afterwards, .result = code });
-        const both = try ground.pair();
-        const fd = ground.engine.connections.at(both.handle.index).fd;
-        try ground.shut(both.handle, .terminate);
-        try expectEqual(0, (try ground.wait_for(.close, both.handle)).result);
-        try expect(!ground.engine.kernel.is_open(fd)); // whatever it said: close(2)
-        try ground.struck(1);
-        linux.close(both.peer);
-        ground.forget();
-    }
-}
-
-test "a shutdown or a close that fails ends the connection all the same, once" {
-    try Ground.each(.{}, ends);
-}
-
-fn cancelled(ground: *Ground) anyerror!void {
-    for ([_]i32{ errno.noent, errno.already, errno.inval }) |code| {
-        try ground.force(.{ .kind = .receive_cancel, .how = .afterwards, .result = code });
-        const both = try ground.pair();
-        try ground.turns(2);
-        const handle = both.handle;
-        _ = calls.connection_pause(ground.engine, handle.index, handle.generation, 1);
-        try ground.turns(3);
-        try expect(linux.write(both.peer, "held") == 4);
-        try ground.turns(3);
-        try expectEqual(0, ground.seen(.data));
-        _ = calls.connection_pause(ground.engine, handle.index, handle.generation, 0);
-        const data = try ground.wait_for(.data, handle);
-        try std.testing.expectEqualStrings("held", ground.bytes_of(data));
-        try ground.struck(1);
-        try ground.shut(handle, .terminate);
-        _ = try ground.wait_for(.close, handle);
-        linux.close(both.peer);
-        ground.forget();
-    }
-}
-
-test "what the cancel of a receive is answered does not matter" {
-    try Ground.each(.{}, cancelled);
-}
-
-// What a ring cannot do without ----------------------------------------------------------------
-
-fn without_clock(ground: *Ground) anyerror!void {
-    const both = try ground.pair();
-    defer linux.close(both.peer);
-    try ground.force(.{ .kind = .deadline, .result = errno.nomem });
-    const handle = both.handle;
-    const set = calls.connection_timeout(ground.engine, handle.index, handle.generation, 50);
-    try expectEqual(0, set);
-    try std.testing.expectError(error.TurnFailed, ground.turns(5));
-    try ground.struck(1);
-    try expectEqual(errno.nomem, ground.engine.turn(0)); // from here on, always
-    try expectEqual(errno.nomem, ground.ask(.nop, Scene.blank, ""));
-}
-
-test "without its clock a ring says so for ever, and spins on nothing" {
-    try Ground.each(.{}, without_clock);
-}
-
-fn deaf(ground: *Ground) anyerror!void {
-    try ground.force(.{ .kind = .bell, .result = errno.nomem });
-    const token = ground.engine.posts.open(ground.engine);
-    try expect(token > 0);
-    _ = mailbox.post_number(@intCast(token), 1, 2);
-    for (0..10) |_| {
-        if (ground.engine.fatal != 0) break;
-        _ = ground.engine.turn(1);
-    }
-    try ground.struck(1);
-    try expectEqual(errno.nomem, ground.engine.turn(0));
-}
-
-test "a ring that can no longer hear its posters says so" {
-    try Ground.each(.{}, deaf);
 }

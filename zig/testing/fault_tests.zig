@@ -1,7 +1,8 @@
 //! Failures that no kernel can be talked into, put into users' operations on the ring and on its
 //! twin: each tells one outcome, the one that was forced, and leaves nothing behind.
 //!
-//! Connections and listeners have theirs in `fault_connection_tests.zig`.
+//! Connections and listeners have theirs in `fault_connection_tests.zig` and
+//! `fault_ending_tests.zig`.
 
 const std = @import("std");
 const abi = @import("../abi.zig");
@@ -12,7 +13,6 @@ const registration = @import("../registration.zig");
 const seam = @import("../kernel.zig");
 const scenes = @import("scene.zig");
 const Ground = @import("ground.zig").Ground;
-const Kind = @import("../operation.zig").Kind;
 const Features = @import("../features.zig").Set;
 const Scene = scenes.Scene;
 const errno = seam.errno;

@@ -211,6 +211,19 @@ pub const Ground = struct {
 
     // Connections.
 
+    pub fn listen(ground: *Ground) !Handle {
+        return ground.handle(opening.listener_open(ground.engine, &scenes.Scene.local(0), 8, 0));
+    }
+
+    /// A connection of the ring's own to a listener of its own.
+    pub fn knock(ground: *Ground, listener: Handle) !Handle {
+        var place: abi.Address = undefined;
+        const engine = ground.engine;
+        const index = listener.index;
+        try expectEqual(0, calls.listener_address(engine, index, listener.generation, &place));
+        return ground.handle(opening.connect(engine, &place, null, 0, 0));
+    }
+
     pub const Pair = struct { handle: Handle, peer: i32 };
 
     /// One end is the ring's connection, the other a descriptor of the test's.
