@@ -19,7 +19,7 @@ import { bun, inTree, main, run, TaskError, zig } from "./tools.mjs";
 const TEXT = { encoding: "utf8", maxBuffer: 1 << 28 };
 const MINUTES_MAX = 90;
 /** Kernel parameters that leave out what an emulated processor is slow at and no test is about. */
-const FAST = "mitigations=off init_on_alloc=0 tsc=reliable clocksource=tsc";
+const FAST = "mitigations=off init_on_alloc=0";
 /** What tests start besides Bun. */
 const COMMANDS = ["sh", "mkfifo", "ls"];
 
