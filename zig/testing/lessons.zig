@@ -74,6 +74,19 @@ test "a teardown ends a read of a pipe that nobody writes to" {
     try scene.close();
 }
 
+test "a teardown on a thread that hardly runs gives up nothing that still ends" {
+    var scene: Scene = try .open(.{ .entries = 2, .operations = 64 });
+    const pipe = scene.kernel.network.pipe().?;
+    for (0..40) |_| _ = try scene.start(.read, Scene.of_stream(pipe.fd, 4), "");
+    try scene.turns(40);
+    scene.kernel.clock.stall = 50 * std.time.ns_per_ms;
+    const began = scene.kernel.clock.now;
+    try expectEqual(@as(u32, 0), teardown.cancel_everything(scene.engine, 100));
+    try expect(scene.kernel.clock.now - began > 200 * std.time.ns_per_ms);
+    scene.kernel.close_fd(pipe.fd);
+    try scene.close();
+}
+
 test "a cancel before the submission keeps the operation from the kernel" {
     // senders-io sent the cancel before there was anything to cancel, and then the operation.
     var scene: Scene = try .open(.{});

@@ -8,6 +8,8 @@ const std = @import("std");
 pub const Clock = struct {
     now: u64 = std.time.ns_per_s,
     looks: u64 = 0,
+    /// For tests: the thread loses the processor for so long at each look.
+    stall: u64 = 0,
 
     pub fn pass(clock: *Clock, ns: u64) void {
         clock.now += ns;
@@ -17,6 +19,7 @@ pub const Clock = struct {
         clock.looks += 1;
         // Now and then the thread is preempted between two looks.
         clock.now += if (clock.looks % 97 == 0) 3 * std.time.ns_per_ms else 100;
+        clock.now += clock.stall;
         return clock.now;
     }
 };
