@@ -9,35 +9,37 @@
 import { connect, listen, proxy, type Socket } from "bun-uring";
 import { parseArgs } from "node:util";
 
-const { values } = parseArgs({
-  options: { port: { type: "string", default: "7000" }, to: { type: "string" } },
-});
-const [hostname, port] = values.to?.split(":") ?? [];
-if (hostname === undefined || port === undefined) {
-  console.error("usage: bun examples/proxy.ts [--port 7000] --to HOST:PORT");
-  process.exit(2);
-}
+const USAGE = "usage: bun examples/proxy.ts [--port 7000] --to HOST:PORT";
 
-async function pass(client: Socket): Promise<void> {
+async function pass(client: Socket, hostname: string, port: number): Promise<void> {
   const from = client.remoteAddress;
-  const upstream = await connect({ hostname: hostname as string, port: Number(port), socket: {} });
+  const upstream = await connect({ hostname, port, socket: {} });
   const { sent, received } = await proxy(client, upstream);
   console.log(`${from}: ${sent} bytes there, ${received} back`);
 }
 
-const server = listen({
-  hostname: "127.0.0.1",
-  port: Number(values.port),
-  allowHalfOpen: true, // a client may end before the upstream is there
-  socket: {
-    open(client) {
-      pass(client).catch((error: Error) => {
-        console.error(error.message);
-        client.terminate();
-      });
+try {
+  const { values } = parseArgs({
+    options: { port: { type: "string", default: "7000" }, to: { type: "string" } },
+  });
+  const [hostname = "", port = ""] = values.to?.split(":") ?? [];
+  if (hostname === "" || port === "") throw new Error(USAGE);
+  const server = listen({
+    hostname: "127.0.0.1",
+    port: Number(values.port || NaN),
+    allowHalfOpen: true, // a client may end before the upstream is there
+    socket: {
+      open(client) {
+        pass(client, hostname, Number(port)).catch((error: Error) => {
+          console.error(error.message);
+          client.terminate();
+        });
+      },
     },
-  },
-});
-console.log(`proxy on ${server.hostname}:${server.port} to ${values.to}`);
-
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => server.stop());
+  });
+  console.log(`proxy on ${server.hostname}:${server.port} to ${values.to}`);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => server.stop());
+} catch (error) {
+  console.error((error as Error).message);
+  process.exit(1);
+}

@@ -161,10 +161,17 @@ describe("proxy", () => {
     upstream.close();
   });
 
-  test("says how it is used", async () => {
-    const { code, stderr } = await run(path);
-    expect(code).toBe(2);
-    expect(stderr).toContain("usage: ");
+  const WRONG: [string[], string][] = [
+    [[], "usage: "],
+    [["--to", "here"], "usage: "],
+    [["--from", "here"], "Unknown option '--from'"],
+    [["--port", "x", "--to", "127.0.0.1:1"], "EINVAL: listen: port"],
+  ];
+
+  test.each(WRONG)("says what is wrong with %p, in one line", async (words, start) => {
+    const { code, stderr } = await run(path, { arguments: words });
+    expect([code, stderr.trimEnd().split("\n").length]).toEqual([1, 1]);
+    expect(stderr).toStartWith(start);
   });
 });
 
