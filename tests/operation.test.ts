@@ -129,6 +129,13 @@ const CASES: [OperationName, (ring: Ring) => Promise<void>][] = [
   }],
 ];
 
+test("a read by a plain call does not wait for who may never write", async () => {
+  await using ring = new Ring({ disable: ["read"] });
+  using empty = pipe();
+  const { code } = await rejected(ring.read(empty.fd, new Uint8Array(8), { timeout: 20 }));
+  expect(code).toBe("EAGAIN");
+});
+
 describe.each(["ring", "plain"] as const)("by way of the %s, an operation", (way) => {
   test.each(CASES)("%s does what its system call does", async (kind, run) => {
     await using ring = new Ring({ disable: way === "plain" ? FILE_KINDS : [] });

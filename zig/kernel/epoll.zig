@@ -370,7 +370,7 @@ pub const Epoll = struct {
     }
 
     pub fn plain(_: *Epoll, named: *const Sqe) i32 {
-        return @import("plain.zig").perform(named);
+        return @import("plain.zig").perform_ready(named);
     }
 
     // Sleep ------------------------------------------------------------------------------------

@@ -45,6 +45,19 @@ pub fn perform(sqe: *const system.Sqe) i32 {
     });
 }
 
+/// The same for a ring, where nobody asks again: what finds nothing to read,
+/// or no room, does not wait for a peer. poll(2)
+pub fn perform_ready(sqe: *const system.Sqe) i32 {
+    const events: i16 = switch (sqe.opcode) {
+        .READ, .READV => linux.POLL.IN,
+        .WRITE, .WRITEV => linux.POLL.OUT,
+        else => return perform(sqe),
+    };
+    var polled = [1]linux.pollfd{.{ .fd = sqe.fd, .events = events, .revents = 0 }};
+    if (system.result(linux.poll(&polled, 1, 0)) == 0) return errno.again;
+    return perform(sqe);
+}
+
 pub fn is_known(opcode: system.Op) bool {
     return switch (opcode) {
         .NOP, .FSYNC, .READ, .WRITE, .READV, .WRITEV, .SYNC_FILE_RANGE, .FALLOCATE => true,

@@ -386,7 +386,7 @@ pub const Uring = struct {
     }
 
     pub fn plain(_: *Uring, entry: *const Sqe) i32 {
-        return @import("plain.zig").perform(entry);
+        return @import("plain.zig").perform_ready(entry);
     }
 
     pub fn arm(ring: *Uring, renew: bool) bool {
